@@ -31,6 +31,7 @@ TASKS = {
     "shell": "command lines that can be pasted",
     "console": "terminals and tables",
     "assets": "files from package registries",
+    "cores": "how many, and how threads share them",
     "endpoint": "OpenAI-compatible clients",
     "locks": "lock files of processes",
     "output": "progress bars, closed pipes",

@@ -55,7 +55,7 @@ RECORD = {
     "pid": "its process id",
     "versions": "of Python and the main packages",
     "git": "`commit` of the working directory and whether it was `dirty`; null outside a repository",
-    "machine": "`system`, `cores`, `threads`, `gpu`",
+    "machine": "`system`, usable `cores`, `threads`, `waiting` (how they wait for each other), `gpu`",
     "cwd": "the working directory",
     "seed": "the seed",
     "data": "`fingerprint`, `counts` by split, and a `report` of what was dropped, repaired and truncated",

@@ -48,8 +48,6 @@ class Ready:
 def read_data(session: Session) -> Inputs:
     """Seed the run, then read, check and encode its data. Raises `UserError` for unusable data."""
     config, shared_cache = session.config, session.shared_cache
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
     pl.seed_everything(config.seed, verbose=False)
     inputs = shared_cache.inputs(config) if shared_cache else load_inputs(config.data, config.split, config.model)
     choose_mode(scoring(config), inputs.prepared.labels)  # reports unsupported score options before the model is loaded

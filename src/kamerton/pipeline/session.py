@@ -14,6 +14,7 @@ from rich.console import Console
 from kamerton.config.schema import Config
 from kamerton.config.secrets import redacted
 from kamerton.console import plain_console
+from kamerton.cores import set_threads
 from kamerton.decide.report.run import write_report
 from kamerton.pipeline.lifecycle import recorded
 from kamerton.pipeline.shared_cache import SharedCache
@@ -85,6 +86,7 @@ def open_session(
     console = invocation.console or plain_console(quiet=rank_info().rank > 0)
     values = redacted(dataclasses.asdict(config), invocation.unresolved or {})
     opened = open_run(values, home, reopens=reopens)
+    set_threads(config.threads)
     with stop_on_signal() as stop, recorded(opened, invocation.overrides, report) as run:
         run.update(**(facts or {}))
         yield Session(with_recorded_defaults(config, run), run, stop, console, invocation.shared_cache)

@@ -9,6 +9,8 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from kamerton.cores import usable_cores, waiting
+
 # A repository's configuration can name commands, and the working directory may be a downloaded repository.
 _GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 _NO_HELPERS = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
@@ -26,8 +28,9 @@ def environment() -> dict[str, Any]:
             versions[package] = version(package)
     machine = {
         "system": platform.system(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
+        "waiting": waiting(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
     return {"versions": versions, "git": _git(), "machine": machine, "cwd": os.getcwd()}

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from kamerton.config.rewards import build_rewards
 from kamerton.config.secrets import redacted
 from kamerton.config.target_checks import check_targets
+from kamerton.cores import set_threads
 from kamerton.data.options import COMPARED
 from kamerton.endpoint import endpoint_faults
 from kamerton.errors import Fault, Interrupted, UserError
@@ -84,8 +84,7 @@ def run_evaluation(
     faults += preference_faults(options, target)
     if faults:
         raise UserError(faults)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    set_threads(options.threads)
     graders = read_graders(dataclasses.asdict(target.config))
     request, identity = _request(options, target, graders_fingerprint(graders))
     folder = _open(options, target, request, identity)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from kamerton.cores import usable_cores
 from kamerton.server.errors import ApiError
 from kamerton.server.generation.chat_limits import CHARACTERS, CONTEXT, prompt_characters
 
@@ -105,7 +106,7 @@ class Generator:
     ) -> None:
         self._most = most
         self._options = {
-            "threads": threads or max(1, (os.cpu_count() or 2) // 2),
+            "threads": threads or max(1, usable_cores() // 2),
             "answers": answers,
             "context": context,
             "models": MODELS,

@@ -49,8 +49,7 @@ def main() -> None:
     options = commands.get()
     logging.basicConfig(level=logging.WARNING)
 
-    import torch
-
+    from kamerton.cores import set_threads
     from kamerton.quiet import quiet_training
     from kamerton.server.generation.engine import Engine
     from kamerton.server.generation.model_cache import Models
@@ -58,7 +57,7 @@ def main() -> None:
     if options["yields"]:
         lower_priority()
     quiet_training()
-    torch.set_num_threads(options["threads"])
+    set_threads(options["threads"])
     results: list[dict[str, Any]] = []
     engine = Engine(Models(options["models"], options["context"]), results.append, options["answers"])
     while True:
