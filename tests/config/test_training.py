@@ -22,6 +22,12 @@ from kamerton.config.training import check_training
         (["adapter=full", "+adapter.dora=true"], "adapter.dora", "does nothing with adapter=full"),
         (["adapter=full", "+adapter.lr_ratio=4"], "adapter.lr_ratio", "does nothing with adapter=full"),
         (["+adapter.freeze=[embed_tokens]"], "adapter.freeze", "does nothing with adapter=lora"),
+        (["model.matmul=bfloat16", "model.fused=false"], "model.matmul", "does nothing with model.fused=false"),
+        (
+            ["model.matmul=bfloat16", "trainer.precision=bf16-mixed"],
+            "model.matmul",
+            "trainer.precision=bf16-mixed",
+        ),
         (["adapter=qlora", "adapter.init=pissa"], "adapter.init", "4 bits"),
         (["adapter=qlora", "model.export=merged"], "model.export", "4 bits"),
         (["optimizer=schedule_free"], "scheduler.name", "schedule-free"),

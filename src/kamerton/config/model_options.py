@@ -35,6 +35,7 @@ class ModelOptions:
     export: Literal["adapter", "merged"] | None = "adapter"
     fused: bool = True
     compile: bool = False
+    matmul: Literal["auto", "float32", "bfloat16"] = "float32"  # format of large matrix products on a CPU
     gradient_checkpointing: bool = False  # less memory, more computation
     attn: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] | None = None
     provider: Literal["openai"] | None = None  # openai: the model is trained at an endpoint

@@ -26,6 +26,7 @@ def check_training(values: Mapping[str, Any]) -> list[Fault]:
     faults += [
         *check_objective(values),
         *_adapter(values),
+        *_matmul(values),
         *_strategy(values),
         *_averaging(values),
         *_callbacks(mapping_at(values, "callbacks"), mapping_at(values, "metrics")),
@@ -92,6 +93,23 @@ def _adapter(values: Mapping[str, Any]) -> Iterator[Fault]:
     if mapping_at(values, "model").get("export") == "merged":
         message = "model.export is merged, but a model in 4 bits cannot take an adapter in without loss"
         yield _fault(message, "choose model.export=adapter, and merge into the whole model afterwards", "model.export")
+
+
+def _matmul(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Faults of model.matmul=bfloat16 where the kernels that multiply so are not used."""
+    model, kind = mapping_at(values, "model"), mapping_at(values, "adapter").get("kind", "lora")
+    precision = mapping_at(values, "trainer").get("precision")
+    if model.get("matmul", "float32") != "bfloat16":
+        return
+    reasons = {
+        "model.fused=false": model.get("fused", True) is False,
+        "model.compile=true": model.get("compile", False) is True,
+        f"model.dtype={model.get('dtype')}": model.get("dtype", "float32") != "float32",
+        f"trainer.precision={precision}": precision not in (None, 32, "32", "32-true"),
+        "adapter=qlora": kind == "qlora",
+    }
+    for reason in (reason for reason, applies in reasons.items() if applies):
+        yield _unused("model.matmul", reason, "leave one of them out")
 
 
 _LORA_ONLY = {"rslora": False, "dora": False, "init": "default", "lr_ratio": 1.0, "modules_to_save": []}

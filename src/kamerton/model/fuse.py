@@ -19,12 +19,16 @@ from transformers import PreTrainedModel
 
 from kamerton.model.kernels import Projection, gated_mlp, project, rms_norm, rotary
 from kamerton.model.layers import base_of
+from kamerton.model.matmul import use_bfloat16, use_float32
 
 _ROTARY = "apply_rotary_pos_emb"
 
 
-def fuse(model: nn.Module) -> list[str]:
-    """Replace all supported modules; return the names of the replaced classes and functions."""
+def fuse(model: nn.Module, *, matmul: str = "float32") -> list[str]:
+    """Replace all supported modules; return the names of the replaced classes and functions.
+
+    `matmul` bfloat16: the products of the model's own linear layers are multiplied in bfloat16 (`matmul.py`).
+    """
     replacements: dict[type, type | None] = {}
     for module in model.modules():
         kind = type(module)
@@ -39,7 +43,7 @@ def fuse(model: nn.Module) -> list[str]:
             module.__class__ = fused
     files = {name for name in {kind.__module__ for kind in replacements} if _fuse_rotary(name)}
     classes = [kind.__name__ for kind, fused in replacements.items() if fused is not None]
-    return sorted([*classes, *_fuse_tied(model), *_fuse_trained(model)]) + sorted(files)
+    return sorted([*classes, *_fuse_tied(model), *_fuse_linear(model, matmul)]) + sorted(files)
 
 
 def unfuse(model: nn.Module) -> None:
@@ -75,7 +79,7 @@ class _FusedLoRA(nn.Module):
 
 
 class FusedLinear(nn.Linear):
-    """A trained linear layer, whose gradient can be computed in place (`gradients`)."""
+    """A linear layer whose gradient can be computed in place (`gradients`), and its products in bfloat16 (`matmul`)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return project(x, Projection(self.weight)) if _plain(x) else super().forward(x)
@@ -93,16 +97,21 @@ class _FusedEmbedding(nn.Embedding):
         return F.embedding(ids, self.weight, self.padding_idx, sparse=True)
 
 
-def _fuse_trained(model: nn.Module) -> list[str]:
-    """Replace the class of trained linear layers outside adapters, which have their own kernel."""
+def _fuse_linear(model: nn.Module, matmul: str) -> list[str]:
+    """Replace the class of linear layers outside adapters, which have their own kernel, and mark their weights.
+
+    Frozen layers need no kernel in float32.
+    """
     linear = [
         module
         for name, module in model.named_modules()
-        if type(module) is nn.Linear and module.bias is None and module.weight.requires_grad and ".lora_" not in name
+        if type(module) in (nn.Linear, FusedLinear) and module.bias is None and ".lora_" not in name
     ]
     for module in linear:
-        module.__class__ = FusedLinear
-    return ["Linear"] if linear else []
+        if module.weight.requires_grad or matmul == "bfloat16":
+            module.__class__ = FusedLinear
+    (use_bfloat16 if matmul == "bfloat16" else use_float32)(module.weight for module in linear)
+    return ["Linear"] if any(type(module) is FusedLinear for module in linear) else []
 
 
 def _fuse_tied(model: nn.Module) -> list[str]:
@@ -111,7 +120,11 @@ def _fuse_tied(model: nn.Module) -> list[str]:
     if not isinstance(inner, PreTrainedModel):
         return []
     embedding, head = inner.get_input_embeddings(), inner.get_output_embeddings()
-    if type(embedding) is not nn.Embedding or type(head) is not nn.Linear or embedding.weight is not head.weight:
+    if (
+        type(embedding) is not nn.Embedding
+        or type(head) not in (nn.Linear, FusedLinear)
+        or embedding.weight is not head.weight
+    ):
         return []
     if embedding.max_norm is not None or embedding.scale_grad_by_freq or not embedding.weight.requires_grad:
         return []
@@ -189,7 +202,7 @@ def _projection(layer: Any, training: bool) -> Projection | None:
     """Return the layer's weights if it is a matrix product with at most one adapter on it, else None."""
     if type(layer) in (nn.Linear, FusedLinear):
         return Projection(layer.weight) if layer.bias is None else None
-    if not hasattr(layer, "lora_A") or type(getattr(layer, "base_layer", None)) is not nn.Linear:
+    if not hasattr(layer, "lora_A") or type(getattr(layer, "base_layer", None)) not in (nn.Linear, FusedLinear):
         return None
     base, active = layer.base_layer, layer.active_adapters
     if layer.disable_adapters or layer.merged or len(active) != 1 or layer.lora_variant or base.bias is not None:

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from kamerton.model.matmul import weight_product
+
 _in_place: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # as a set of weights
 
 
@@ -36,9 +38,6 @@ def weight_gradient(weight: Tensor, grad: Tensor, x: Tensor) -> Tensor | None:
     For weights with in-place accumulation it is added to `weight.grad`, and None is returned.
     """
     if weight not in _in_place:
-        return grad.t() @ x
-    if weight.grad is None:
-        weight.grad = grad.t() @ x
-    else:
-        weight.grad.addmm_(grad.t(), x)
+        return weight_product(grad, x, weight)
+    weight.grad = weight_product(grad, x, weight, weight.grad)
     return None

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from kamerton.model.attention import ATTENTION
 from kamerton.model.fuse import FusedLinear
 from kamerton.model.layers import base_of
+from kamerton.model.matmul import forward_product
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,10 @@ class Head:
         project = self.inner.get_output_embeddings()
         if part is None:
             logits: Tensor = project(hidden)
+        elif project.bias is None:
+            logits = forward_product(hidden, project.weight, part)
         else:
-            logits = F.linear(hidden, project.weight[part], None if project.bias is None else project.bias[part])
+            logits = F.linear(hidden, project.weight[part], project.bias[part])
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.cap is not None:

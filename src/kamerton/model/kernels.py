@@ -16,6 +16,7 @@ from torch.autograd import Function
 from torch.nn import functional as F
 
 from kamerton.model.gradients import weight_gradient
+from kamerton.model.matmul import backward_product, forward_product
 
 Grads = tuple[Tensor | None, ...]
 
@@ -41,7 +42,7 @@ class Projection:
 
 def _project(x: Tensor, to: Projection) -> tuple[Tensor, Tensor | None]:
     """Return the output, and `x A'` for the backward pass (None without LoRA)."""
-    out = F.linear(x, to.weight)
+    out = forward_product(x, to.weight)
     if to.a is None or to.b is None:
         return out, None
     low = x @ to.a.t()
@@ -54,7 +55,7 @@ def _project_back(
     """Return the gradients of x (added to `into`) and of (W, A, B); `needs` selects those to compute."""
     of_x = None
     if needs[0]:
-        of_x = grad @ to.weight if into is None else into.addmm_(grad, to.weight)
+        of_x = backward_product(grad, to.weight, into)
     of_weight = weight_gradient(to.weight, grad, x) if needs[1] else None
     if to.a is None or to.b is None or low is None:
         return of_x, (of_weight, None, None)

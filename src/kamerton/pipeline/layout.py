@@ -12,12 +12,18 @@ from kamerton.config.schema import Config
 from kamerton.data.encode.arrays import Encoded
 from kamerton.model.budget import find_max_tokens
 from kamerton.model.capabilities import check_loss, choose_packing, use_packing
+from kamerton.model.fuse import fuse
 from kamerton.model.head import find_head
 from kamerton.model.liger import can_use, choose_loss, use_liger
-from kamerton.model.loss import plain_loss
+from kamerton.model.loss import build_padded, plain_loss
+from kamerton.model.matmul import is_supported
+from kamerton.model.matmul_probe import Matmul, choose_matmul
 from kamerton.model.switches import autocast_format, precision_of, set_attention
+from kamerton.model.tree import build_row
+from kamerton.plan.packing import Packing
 from kamerton.run.directory import RunDirectory
 from kamerton.run.distributed import broadcast, rank_info, receive
+from kamerton.run.model import uses_kernels
 from kamerton.run.record import Batch
 
 if TYPE_CHECKING:
@@ -82,6 +88,8 @@ def set_layout(config: Config, model: Any, batch: Batch) -> None:
         set_attention(model, config.model.attn)
     if batch.liger:
         use_liger(model)
+    if batch.matmul is not None and uses_kernels(config):
+        fuse(model, matmul=batch.matmul)
 
 
 def _cache_key(config: Config, model: Any, data: Encoded, before: Batch) -> list[Any]:
@@ -106,7 +114,9 @@ def _decide(config: Config, model: Any, data: Encoded, before: Batch) -> _Decide
         tokens = before.max_tokens or _measure_max_tokens(config, model)
     target_share = float(data.target_counts.sum() / max(1, data.lengths.sum()))  # predictions per token
     liger, more = _uses_liger(config, model, int(tokens * target_share), before.liger)
-    return _Decided(Batch(cut=usable.packing, max_tokens=int(tokens), liger=liger), (*notes, *more))
+    matmul, reasons = _choose_matmul(config, model, data, usable.packing, before.matmul)
+    decided = Batch(cut=usable.packing, max_tokens=int(tokens), liger=liger, matmul=matmul)
+    return _Decided(decided, (*notes, *more, *reasons))
 
 
 def _uses_liger(config: Config, model: Any, predictions: int, before: bool | None) -> tuple[bool, list[Note]]:
@@ -124,11 +134,36 @@ def _uses_liger(config: Config, model: Any, predictions: int, before: bool | Non
     return choice.liger, [] if choice.reason is None else [("liger", message, "upgrade or remove it")]
 
 
+def _choose_matmul(
+    config: Config, model: Any, data: Encoded, packing: Packing, before: Matmul | None
+) -> tuple[Matmul, list[Note]]:
+    """Return the number format of large matrix products; `auto` is decided once, on as many rows as a step has."""
+    typed = config.model.matmul
+    if typed == "float32" or (typed == "auto" and not uses_kernels(config)):
+        return "float32", []
+    if typed == "bfloat16" and not is_supported():
+        message = "model.matmul=bfloat16 has no effect: this processor does not multiply in bfloat16"
+        return "bfloat16", [("matmul", message, "leave model.matmul out")]
+    if typed == "bfloat16" or before is not None:
+        return before or "bfloat16", []
+    rows = range(min(config.batch.size, len(data)))
+    tokens, targets = [data.tokens(i) for i in rows], [data.targets(i) for i in rows]
+    row = build_padded(tokens, targets, pad=0) if packing == "padded" else build_row(tokens, targets, share=True)
+    choice = choose_matmul(model, row.to(model.device))
+    if choice.speedup is None:
+        return choice.matmul, []
+    why = f"{choice.speedup:.2f} times as fast as float32" if choice.reason is None else choice.reason
+    return choice.matmul, [
+        ("matmul", f"model.matmul=auto becomes {choice.matmul}: {why}", f"model.matmul={choice.matmul}")
+    ]
+
+
 def _with_batch(config: Config, decided: Batch) -> Config:
     assert decided.cut is not None
     assert decided.max_tokens is not None
     batch = dataclasses.replace(config.batch, cut=decided.cut, max_tokens=decided.max_tokens)
-    return dataclasses.replace(config, batch=batch)
+    model = dataclasses.replace(config.model, matmul=decided.matmul or config.model.matmul)
+    return dataclasses.replace(config, batch=batch, model=model)
 
 
 def _measure_max_tokens(config: Config, model: Any) -> int:

@@ -11,7 +11,6 @@ import torch
 
 from kamerton.config.schema import Config
 from kamerton.data.inputs import Inputs, load_inputs
-from kamerton.model.fuse import fuse, unfuse
 from kamerton.pipeline.layout import choose_batch_layout
 from kamerton.pipeline.preferences import find_preferences
 from kamerton.pipeline.session import Session
@@ -19,7 +18,7 @@ from kamerton.pipeline.start import record_faults, record_start
 from kamerton.pipeline.task import read_task
 from kamerton.pipeline.terminal import print_plan
 from kamerton.pipeline.validation import check_scoring, print_scoring
-from kamerton.run.model import load_base, uses_kernels
+from kamerton.run.model import fuse_as_configured, load_base
 from kamerton.score.evaluate import choose_mode, scoring
 from kamerton.train.data_module import FineTuneData
 from kamerton.train.step_preferences import Rows
@@ -60,7 +59,7 @@ def prepare(inputs: Inputs, session: Session) -> Ready:
     config, run, console, shared_cache = session.config, session.run, session.console, session.shared_cache
     task = read_task(config, inputs)  # before the model is loaded
     model = shared_cache.base(config) if shared_cache else load_base(config)
-    (fuse if uses_kernels(config) else unfuse)(model)  # before any scoring, so that all scores use the same arithmetic
+    fuse_as_configured(model, config)  # before any scoring, so that all scores use the same arithmetic
     if run.writes and model.device.type != device(config).type:
         model.to(device(config))  # the layout is chosen for the device it will run on
     if config.objective.generates:  # completions follow the prompts of whole examples

@@ -49,6 +49,7 @@ _LATER: dict[str, Any] = {  # keys that older runs do not have, with the values 
     "eval.score": None,
     "eval.sample": None,
     "model.adapter": None,
+    "model.matmul": "float32",
     "score.data": None,
     "data.columns.chosen": None,
     "data.columns.rejected": None,

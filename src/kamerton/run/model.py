@@ -15,7 +15,7 @@ from kamerton.config.model_options import ModelOptions
 from kamerton.config.schema import Config
 from kamerton.errors import Fault, RunFailed
 from kamerton.model.adapter import apply_adapter
-from kamerton.model.fuse import fuse
+from kamerton.model.fuse import fuse, unfuse
 from kamerton.model.load import load_model
 from kamerton.model.switches import checkpoint_layers, compile_layers
 from kamerton.run.adapters import first_adapter_faults, merge_first
@@ -76,13 +76,26 @@ def uses_kernels(config: Config) -> bool:
     return config.model.fused and not config.model.compile
 
 
+def fixed_matmul(config: Config) -> str:
+    """Return the number format of large matrix products; float32 while `auto` is undecided."""
+    return "float32" if config.model.matmul == "auto" else config.model.matmul
+
+
+def fuse_as_configured(model: nn.Module, config: Config) -> None:
+    """Use Kamerton's kernels in a base model, or undo those that an earlier model of this process uses."""
+    if uses_kernels(config):
+        fuse(model, matmul=fixed_matmul(config))
+    else:
+        unfuse(model)
+
+
 def adapt(config: Config, model: nn.Module) -> nn.Module:
     """Apply the adapter section and the model's options, and return the model to train."""
     options = dataclasses.asdict(config.adapter)
     del options["lr_ratio"]  # an option of the optimizer
     tuned = apply_adapter(model, **options)
     if uses_kernels(config):
-        fuse(tuned)
+        fuse(tuned, matmul=fixed_matmul(config))
     if config.model.gradient_checkpointing:
         checkpoint_layers(tuned)
     if config.model.compile:

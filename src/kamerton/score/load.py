@@ -102,10 +102,9 @@ def without_adapter(options: ModelOptions) -> ModelOptions:
 
 def _prepare(model: Any, config: Config, accelerator: str) -> torch.device:
     """Set the kernels as in training and move the model to the device, which is returned."""
-    from kamerton.model.fuse import fuse, unfuse
-    from kamerton.run.model import uses_kernels
+    from kamerton.run.model import fuse_as_configured
 
-    (fuse if uses_kernels(config) else unfuse)(model)
+    fuse_as_configured(model, config)
     gpu = accelerator in ("auto", "gpu") and torch.cuda.is_available()
     if accelerator == "gpu" and not gpu:
         fault = Fault("evaluate.device", "no GPU available", "set accelerator=auto", column="accelerator")

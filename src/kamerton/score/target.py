@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +93,9 @@ def _run(path: Path, checkpoint: Path | None, values: Mapping[str, Any], unresol
     config = _config(_merged(resolved, values))
     if config.model.provider is not None:
         config = with_name(config, _hosted_model(config, record, path))
+    if config.model.matmul == "auto":  # as the run decided it
+        decided = record.batch.matmul or "float32"
+        config = replace(config, model=replace(config.model, matmul=decided))
     typed = values.get("data") or {}
     labels, model = record.data.report.labels, record.model.model_dump(exclude_none=True) or None
     facts = {"run": str(path), "checkpoint": checkpoint and str(checkpoint), "model": model}
