@@ -25,7 +25,7 @@ from kamerton.locks import LockOwner, lock_owner
 from kamerton.mask import MASK
 from kamerton.run.changes import as_begun, changed_faults, differences, grader_faults
 from kamerton.run.directory import ENDED, RunDirectory, read_file, read_mapping, read_values
-from kamerton.run.graders import graders_fingerprint, read_graders
+from kamerton.run.graders import current_graders
 from kamerton.run.opening import FINISHED, LOCK, own
 from kamerton.run.record import Job, Record
 
@@ -139,7 +139,7 @@ def _check_unchanged(path: Path, job: Job, started_in: str | None) -> None:
     try:
         with composing, chdir(job.cwd):
             values = compose_job(overrides, config_dir_of(job.search))
-            graders = graders_fingerprint(read_graders(values))
+            graders = current_graders(values)
     except UserError as error:
         if started_in is None or Path(started_in) == Path(job.cwd):
             raise

@@ -38,7 +38,7 @@ from kamerton.pipeline.wandb import log_result, wandb_run
 from kamerton.run.changes import grader_faults
 from kamerton.run.directory import RunDirectory, record_at
 from kamerton.run.distributed import RUN_DIR, leave_group, rank_info
-from kamerton.run.graders import graders_fingerprint, read_graders
+from kamerton.run.graders import current_graders
 from kamerton.run.record import Record
 from kamerton.score.baselines import previous, table_path
 from kamerton.score.custom import with_custom_metrics
@@ -83,9 +83,8 @@ def cross_validate(config: Config, invocation: Invocation | None = None) -> RunR
 
 def fold_config(config: Config, number: int) -> Config:
     """Return the configuration of the run that holds out fold `number`."""
-    return dataclasses.replace(
-        config, cv=CvOptions(), split=fold_split(config, number), run_id=str(number), resume=None
-    )
+    split = fold_split(config, number)
+    return dataclasses.replace(config, cv=CvOptions(), split=split, run_id=str(number), resume=None)
 
 
 def fold_split(config: Config, number: int) -> SplitOptions:
@@ -139,8 +138,7 @@ def _train_folds(config: Config, invocation: Invocation, session: Session) -> di
 
 def _check_graders(config: Config, run: RunDirectory) -> None:
     """Raise `UserError` if the grader files are not those that the folds before were trained with."""
-    now = graders_fingerprint(read_graders(dataclasses.asdict(config)))
-    if faults := grader_faults(run.path, run.record.graders, now, ()):
+    if faults := grader_faults(run.path, run.record.graders, current_graders(dataclasses.asdict(config)), ()):
         raise UserError(faults)
 
 
@@ -148,8 +146,7 @@ def _folds_fault(run: RunDirectory, failed: Mapping[int, Fault]) -> Fault:
     reasons = "; ".join(f"fold {number}: {fault.message}" for number, fault in failed.items())
     fixes = " ".join(dict.fromkeys(f"{fault.fix};" for fault in failed.values()))
     fix = f"{fixes} then the same command (or run_id={run.run_id}) trains the unfinished folds"
-    number = len(failed)
-    message = f"{number} fold{'s' if number > 1 else ''} failed: {reasons}"
+    message = f"{len(failed)} fold{'s' if len(failed) > 1 else ''} failed: {reasons}"
     return Fault("cv.fold-failed", message, fix, file=str(run.path / "folds"))
 
 
@@ -218,11 +215,9 @@ def _check_coverage(config: Config, table: pa.Table, prepared: Prepared) -> None
     if fits and (not missing or config.data.overlong == "drop"):
         return
     repeated, foreign = len(scored) - len(set(scored)), len(set(scored) - set(rows))
-    message = (
-        f"the folds do not cover the data: {len(missing)} examples missing, {repeated} repeated, {foreign} foreign"
-    )
+    counts = f"{len(missing)} examples missing, {repeated} repeated, {foreign} foreign"
     fix = "give another run_id: files or metadata have changed since the first folds were trained"
-    raise RunFailed(Fault("cv.cover", message, fix))
+    raise RunFailed(Fault("cv.cover", f"the folds do not cover the data: {counts}", fix))
 
 
 def _row_ids(examples: Examples) -> dict[str, str]:

@@ -36,6 +36,11 @@ def graders_fingerprint(contents: Sequence[bytes]) -> str | None:
     return digest.hexdigest() if contents else None
 
 
+def current_graders(values: Mapping[str, Any]) -> str | None:
+    """Return a hash of the grader files of a configuration as they are now; None without any."""
+    return graders_fingerprint(read_graders(values))
+
+
 def keep_graders(run: Path, contents: Sequence[bytes]) -> None:
     """Write the contents of grader files into a run directory, from which its rewards read them."""
     for number, content in enumerate(contents):

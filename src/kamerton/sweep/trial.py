@@ -23,7 +23,7 @@ from kamerton.pipeline.shared_cache import SharedCache
 from kamerton.pipeline.wandb import log_result, wandb_run
 from kamerton.run.directory import read_record, record_at
 from kamerton.run.distributed import leave_group
-from kamerton.run.graders import graders_fingerprint, read_graders
+from kamerton.run.graders import current_graders
 from kamerton.run.opening import LOCK
 from kamerton.run.record import Record
 from kamerton.sweep.cleanup import delete_checkpoints
@@ -98,7 +98,7 @@ def _check_graders(config: Config, trial: Trial) -> None:
     """Raise `UserError` if the grader files are not those of the trials before; a searched reward may have others."""
     if any(key.startswith("reward") for key in trial.params):
         return
-    graders = graders_fingerprint(read_graders(dataclasses.asdict(config)))
+    graders = current_graders(dataclasses.asdict(config))
     if graders != trial.study.user_attrs.get(GRADERS, graders):
         message = "the grader is not that of the trials before: the content of its file has changed since"
         fix = "restore the file to continue, or begin a new sweep with another hydra.sweeper.study_name"
