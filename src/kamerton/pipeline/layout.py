@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
@@ -29,12 +29,12 @@ from kamerton.run.record import Batch
 if TYPE_CHECKING:
     from kamerton.pipeline.shared_cache import SharedCache
 
-Note = tuple[str, str, str]
+Note = tuple[Literal["info", "warn"], str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """How the steps are computed, with notes for the user (code, message, advice)."""
+    """How the steps are computed, with notes for the user (level, code, message, advice)."""
 
     batch: Batch
     notes: tuple[Note, ...]
@@ -72,8 +72,8 @@ def choose_batch_layout(
     finally:
         if rank_info().world_size > 1:
             broadcast(decided.batch.model_dump_json())
-    for code, message, advice in decided.notes:
-        run.event("warn", code, message, advice=advice)
+    for level, code, message, advice in decided.notes:
+        run.event(level, code, message, advice=advice)
         console.print(f"note   {message}", highlight=False)
     run.update(batch=decided.batch.model_dump())
     return _with_batch(config, decided.batch)
@@ -103,10 +103,10 @@ def _cache_key(config: Config, model: Any, data: Encoded, before: Batch) -> list
 
 def _decide(config: Config, model: Any, data: Encoded, before: Batch) -> _Decided:
     check_loss(model)
-    usable, notes = choose_packing(model, config.batch.cut, dropout=config.adapter.dropout), []
+    usable, notes = choose_packing(model, config.batch.cut, dropout=config.adapter.dropout), list[Note]()
     if usable.reason is not None:
         message = f"batch.cut={config.batch.cut} becomes {usable.packing}: {usable.reason}"
-        notes.append(("cut-fallback", message, f"batch.cut={usable.packing} gives the same results"))
+        notes.append(("warn", "cut-fallback", message, f"batch.cut={usable.packing} gives the same results"))
     if config.model.attn is not None:
         set_attention(model, config.model.attn)
     tokens = config.batch.max_tokens
@@ -124,14 +124,14 @@ def _uses_liger(config: Config, model: Any, predictions: int, before: bool | Non
         if not before or can_use(model):
             return before, []
         message = "this run computed its loss with liger-kernel, which is not available here; rounding will differ"
-        return False, [("liger", message, "resume on a GPU, after pip install 'kamerton[gpu]'")]
+        return False, [("warn", "liger", message, "resume on a GPU, after pip install 'kamerton[gpu]'")]
     if not config.model.fused:
         return False, []
     adapter, form = config.adapter, autocast_format(precision_of(config.trainer))
     trains_head = adapter.kind == "full" or "lm_head" in adapter.modules_to_save
     choice = choose_loss(model, plain_loss, max(1, predictions), trains_head=trains_head, dtype=form)
     message = f"liger-kernel is installed but not used: {choice.reason}"
-    return choice.liger, [] if choice.reason is None else [("liger", message, "upgrade or remove it")]
+    return choice.liger, [] if choice.reason is None else [("warn", "liger", message, "upgrade or remove it")]
 
 
 def _choose_matmul(
@@ -143,7 +143,7 @@ def _choose_matmul(
         return "float32", []
     if typed == "bfloat16" and not is_supported():
         message = "model.matmul=bfloat16 has no effect: this processor does not multiply in bfloat16"
-        return "bfloat16", [("matmul", message, "leave model.matmul out")]
+        return "bfloat16", [("warn", "matmul", message, "leave model.matmul out")]
     if typed == "bfloat16" or before is not None:
         return before or "bfloat16", []
     rows = range(min(config.batch.size, len(data)))
@@ -153,9 +153,8 @@ def _choose_matmul(
     if choice.speedup is None:
         return choice.matmul, []
     why = f"{choice.speedup:.2f} times as fast as float32" if choice.reason is None else choice.reason
-    return choice.matmul, [
-        ("matmul", f"model.matmul=auto becomes {choice.matmul}: {why}", f"model.matmul={choice.matmul}")
-    ]
+    message = f"model.matmul=auto becomes {choice.matmul}: {why}"
+    return choice.matmul, [("info", "matmul", message, f"model.matmul={choice.matmul} for runs to compare with")]
 
 
 def _with_batch(config: Config, decided: Batch) -> Config:
