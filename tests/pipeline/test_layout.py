@@ -12,6 +12,7 @@ from rich.console import Console
 from kamerton.config.check import to_config
 from kamerton.config.compose import compose_values
 from kamerton.model.liger import LossChoice
+from kamerton.model.matmul_probe import MatmulChoice
 from kamerton.model.tiny import tiny_model
 from kamerton.pipeline import layout
 from kamerton.pipeline.layout import choose_batch_layout
@@ -38,7 +39,7 @@ def test_on_a_cpu_the_loss_is_our_own(tmp_path: Path) -> None:
 
 def test_resuming_off_the_gpu_reports_the_changed_loss_kernel(tmp_path: Path) -> None:
     batch, (event,) = settled(tmp_path, {"cut": "tree", "max_tokens": 512, "liger": True})
-    assert batch == {"cut": "tree", "max_tokens": 512, "liger": False}
+    assert batch == {"cut": "tree", "max_tokens": 512, "liger": False, "matmul": "float32"}
     assert event["code"] == "liger"
     assert "rounding will differ" in event["message"]
 
@@ -53,3 +54,28 @@ def test_a_kernel_that_fails_is_named(
     batch, events = settled(tmp_path, None, *overrides)
     assert batch["liger"] is False
     assert [event["code"] for event in events] == (["liger"] if reported else [])
+
+
+def test_the_format_of_products_is_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    choices = [MatmulChoice("bfloat16", 1.4)]
+    monkeypatch.setattr(layout, "choose_matmul", lambda *_: choices.pop())
+    batch, (event,) = settled(tmp_path / "run", None, "model.matmul=auto")
+    assert batch["matmul"] == "bfloat16"
+    assert (event["level"], event["code"]) == ("info", "matmul")
+    assert "1.40 times as fast" in event["message"]
+    resumed, events = settled(tmp_path / "resumed", batch, "model.matmul=auto")
+    assert resumed == batch
+    assert not events
+
+
+def test_products_without_kernels_stay_in_float32(tmp_path: Path) -> None:
+    batch, events = settled(tmp_path, None, "model.matmul=auto", "model.fused=false")
+    assert batch["matmul"] == "float32"
+    assert not events
+
+
+def test_a_processor_without_bfloat16_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "is_supported", lambda: False)
+    _, (event,) = settled(tmp_path, None, "model.matmul=bfloat16")
+    assert event["level"] == "warn"
+    assert "has no effect" in event["message"]
