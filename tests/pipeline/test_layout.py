@@ -57,6 +57,8 @@ def test_a_kernel_that_fails_is_named(
 
 
 def test_the_format_of_products_is_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("run", "resumed"):
+        (tmp_path / folder).mkdir()
     choices = [MatmulChoice("bfloat16", 1.4)]
     monkeypatch.setattr(layout, "choose_matmul", lambda *_: choices.pop())
     batch, (event,) = settled(tmp_path / "run", None, "model.matmul=auto")
