@@ -31,6 +31,7 @@ from kamerton.config.syntax import syntax_fault
         ("name='abc", "end the text with the ' that it begins with"),
         ("name=a=b,c", """write name=a,b for several values, or 'name="a=b,c"' for one text"""),
         ("name=a=b", """write 'name="a=b"'"""),
+        ("+reward.a/b._target_=my.f", "write +reward.a_b._target_=my.f"),
         ("name=a&b", """write 'name="a&b"'"""),
         ("name", "write key=value, in quotes of the shell if the value has spaces: 'key=a b'"),
     ],

@@ -61,5 +61,6 @@ def _fix(text: str) -> str:
         return f"end the text with the {value[0]} that it begins with"
     if "," in value:
         return f"write {key}=a,b for several values, or {setting(key, value)} for one text"
+    key = key.replace("/", "_") if "." in key and "@" not in key else key  # groups alone have a slash: a/b=c
     is_folder = key in ("name", "run_id") and not value.isascii()
     return name_fix(key, value) if is_folder else f"write {setting(key, value)}"
