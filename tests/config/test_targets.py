@@ -9,8 +9,18 @@ from typing import Any
 import pytest
 import torch
 
+from kamerton.config.check import check_values
+from kamerton.config.compose import compose_values
 from kamerton.config.target_checks import check_targets
 from kamerton.config.targets import instantiate
+
+
+@pytest.mark.parametrize("entry", ["*", "my_rewards.*", "", ".", "my-rewards."])
+def test_an_entry_of_the_list_that_matches_nothing_is_a_fault(entry: str) -> None:
+    (fault,) = check_values(compose_values([]) | {"allow_targets": [entry, "my_rewards.", "my_rewards.short"]})
+    assert fault.column == "allow_targets"
+    assert repr(entry) in fault.message
+    assert "'allow_targets=[my_rewards.]'" in fault.fix
 
 
 # Every name here would do harm, or shows a way around the list.

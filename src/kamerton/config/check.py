@@ -17,6 +17,7 @@ from kamerton.config.meant import nearest_key
 from kamerton.config.origin import PRESETS
 from kamerton.config.places import check_places
 from kamerton.config.schema import Config, mapping_at
+from kamerton.config.targets import allow_list_faults
 from kamerton.config.training import check_training
 from kamerton.data.option_checks import check_data_options, check_split_options
 from kamerton.data.options import DataOptions, SplitOptions
@@ -77,6 +78,7 @@ def check_config(values: Mapping[str, Any]) -> list[Fault]:
     data, split = section(DataOptions, values, "data"), section(SplitOptions, values, "split")
     return [
         *check_places(values),
+        *allow_list_faults(values.get("allow_targets")),
         *(check_data_options(data) if data else []),
         *(check_split_options(split) if split else []),
         *_check_classes(values),

@@ -100,6 +100,16 @@ def trusting(name: Any) -> str:
     return f"trust that code with 'allow_targets=[{package if package.isidentifier() else 'my_package'}.]'"
 
 
+def allow_list_faults(entries: Any) -> list[Fault]:
+    """Return a fault for each entry of `allow_targets` that no target can match, such as `*`."""
+    fix = "name each package that you trust, with a dot at its end: 'allow_targets=[my_rewards.]'"
+    return [
+        Fault("config.value", f"allow_targets has {entry!r}, which matches nothing", fix, column="allow_targets")
+        for entry in (entries if isinstance(entries, list) else ())
+        if isinstance(entry, str) and not all(part.isidentifier() for part in entry.removesuffix(".").split("."))
+    ]
+
+
 def is_allowed(name: object, allowed: Sequence[str]) -> bool:
     """Whether a target is one of `allowed`, or below one of those that end with a dot."""
     return isinstance(name, str) and any(
