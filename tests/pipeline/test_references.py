@@ -32,6 +32,9 @@ def infinite(prompt, completion, reference, metadata):
 def nothing(prompt, completion, reference, metadata):
     pass
 
+def by_topic(prompt, completion, reference, metadata):
+    return float(metadata["topic"]["name"] in completion)
+
 def slow(prompt, completion, reference, metadata):
     while True:
         pass
@@ -70,6 +73,20 @@ def test_a_reward_that_needs_a_reference_is_refused_for_prompts_alone(values: Ca
     assert "data.columns.completion=NAME" in fault.fix
     assert not data_faults(values(mixed, own("shorter")))
     assert not data_faults(values(["yes"] * 40, own("right")))
+
+
+def test_a_column_that_only_one_row_lacks_is_found_before_training(
+    values: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    rows = [{"prompt": question(i), "completion": "yes", "topic": {"name": "sums"}} for i in range(40)]
+    del rows[30]["topic"]
+    data = write_jsonl(tmp_path / "topics.jsonl", rows)
+    fault = only(data_faults(values(["yes"] * 40, own("by_topic"), f"data.path={data}")))
+    assert (fault.code, fault.row) == ("reward.failed", 31)
+    assert "KeyError: topic" in fault.message or "KeyError: 'topic'" in fault.message
+    rows[30]["topic"] = {"name": "odd"}
+    data = write_jsonl(tmp_path / "complete.jsonl", rows)
+    assert not data_faults(values(["yes"] * 40, own("by_topic"), f"data.path={data}"))
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,9 @@ A row has no completion to compare with, or no field that a grader reads; or a f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from kamerton.config.check import MISSING
 from kamerton.config.rewards import GRADER, build_reward, check_rewards, grader_nodes, needs_reference, reward_nodes
@@ -23,6 +22,7 @@ from kamerton.objective.grading import Answered, Reward, grade
 from kamerton.objective.templates import has_path, item_of
 
 Splits = Mapping[str, Examples]
+TRIED = 100  # rows that each reward grades before training
 NAMED = 20  # rows that a reward cannot grade and that are reported one by one
 
 
@@ -60,7 +60,7 @@ def reference_faults(values: Mapping[str, Any], splits: Splits) -> list[Fault]:
 
 
 def trial_faults(values: Mapping[str, Any], splits: Splits) -> list[Fault]:
-    """Return the faults of calling each reward with the first row that has a completion, and the first that has none.
+    """Return the faults of calling each reward with the first row of each kind (`_first_rows`).
 
     The answer is the completion of the row, or empty. Only the first fault of a reward is returned; of those that read
     completions (`label`, `number`) every completion that they cannot read. There are none if the options of the section
@@ -74,7 +74,7 @@ def trial_faults(values: Mapping[str, Any], splits: Splits) -> list[Fault]:
     }
     if not nodes or any(check_rewards(values)) or check_targets({"reward": section}, allowed):
         return []
-    rows = list(_first_rows(splits))
+    rows = _first_rows(splits)
     faults: list[Fault] = []
     for name, node in nodes.items():
         reward = build_reward(name, node, allowed)
@@ -129,19 +129,28 @@ def _limited(faults: list[Fault], code: str, words: str) -> list[Fault]:
     return [*faults[:NAMED], Fault(code, message, "correct or remove them as well", column="data")]
 
 
-def _first_rows(splits: Splits) -> Iterator[tuple[Answered, str, int]]:
-    """Yield the first row with a completion and the first without one, of the first split that has any."""
-    parts = [(examples, examples.is_answered) for examples in splits.values()]
-    for has_completion in (True, False):
-        for examples, is_answered in parts:
-            positions = np.flatnonzero(is_answered == has_completion)
-            if len(positions):
-                position = int(positions[np.argmin(examples.rows[positions])])
-                example = examples[position]
-                reference = example.completion if has_completion else None
-                answered = Answered(example.id, example.prompt_text, example.completion, reference, example.metadata)
-                yield answered, *examples.store.location(int(examples.rows[position]))
-                break
+def _first_rows(splits: Splits) -> list[tuple[Answered, str, int]]:
+    """Return the first row of each kind in the order of the file, at most `TRIED`: kinds differ in whether they have a
+    completion, and in the columns of their metadata that have a value.
+    """
+    first: dict[tuple[Any, ...], tuple[int, Examples, int]] = {}
+    for examples in splits.values():
+        metadata = examples.store.take("metadata", examples.rows).to_pylist()
+        kinds = zip(examples.is_answered.tolist(), map(_columns_of, metadata), strict=True)
+        for position, (kind, row) in enumerate(zip(kinds, examples.rows.tolist(), strict=True)):
+            if kind not in first or row < first[kind][0]:
+                first[kind] = row, examples, position
+    rows = []
+    for (has_completion, _), (row, examples, position) in first.items():
+        example = examples[position]
+        reference = example.completion if has_completion else None
+        answered = Answered(example.id, example.prompt_text, example.completion, reference, example.metadata)
+        rows.append((row, answered, *examples.store.location(row)))
+    return [each[1:] for each in sorted(rows, key=lambda each: each[0])[:TRIED]]
+
+
+def _columns_of(metadata: str | None) -> frozenset[str]:
+    return frozenset(key for key, value in json.loads(metadata or "{}").items() if value is not None)
 
 
 def grading_faults(section: Mapping[str, Any], splits: Splits) -> list[Fault]:
