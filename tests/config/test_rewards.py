@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from kamerton.config.check import check_config
 from kamerton.config.compose import compose_values
 from kamerton.config.rewards import check_rewards
 
@@ -19,6 +20,20 @@ def test_deepspeed_is_refused_and_the_others_are_not(objective: str) -> None:
     choices = re.findall(r"trainer=\w+", fault.fix)
     assert choices == ["trainer=fsdp", "trainer=ddp"]
     assert [list(check_rewards(compose_values([*options, choice]))) for choice in choices] == [[], []]
+
+
+@pytest.mark.parametrize("mode", ["labels", "reference"])
+def test_a_test_split_without_answers_is_refused(mode: str) -> None:
+    (fault,) = check_rewards(compose_values(["objective=grpo", "reward=exact_match", f"score.mode={mode}"]))
+    assert fault.column == "score.mode"
+    assert "sets score.mode=generate" in fault.fix
+
+
+def test_turns_of_the_data_are_not_chosen_for_prompts() -> None:
+    options = ["objective=grpo", "reward=exact_match", "data.path=prompts.jsonl"]
+    (fault,) = check_config(compose_values([*options, "data.train_on=calls"]))
+    assert fault.column == "data.train_on"
+    assert not check_config(compose_values([*options, "data.train_on=all"]))
 
 
 @pytest.mark.parametrize(

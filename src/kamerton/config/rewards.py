@@ -122,7 +122,11 @@ def check_rewards(values: Values) -> Iterator[Fault]:
     if name not in GENERATING:
         return
     if not nodes:
-        yield _fault(f"objective={name} learns from rewards, and there is none", "add reward=exact_match", "reward")
+        fix = (
+            "add reward=exact_match if rows have the right answer, or another one such as reward=json_schema,"
+            " reward=length or reward._target_=MODULE.FUNCTION"
+        )
+        yield _fault(f"objective={name} learns from rewards, and there is none", fix, "reward")
     elif all(node.get("weight") == 0 for node in nodes.values()):
         key = f"{_place(section, next(iter(nodes)))}.weight"
         yield _fault(f"objective={name} learns from rewards, and all weights are 0", f"set {key}=1", key)
@@ -152,6 +156,10 @@ def _place(section: Values, name: str) -> str:
 
 def _unsupported(values: Values, name: str) -> Iterator[Fault]:
     objective, adapter, trainer = (mapping_at(values, key) for key in ("objective", "adapter", "trainer"))
+    mode = mapping_at(values, "score").get("mode", "generate")
+    if mode in ("labels", "reference"):
+        message = f"score.mode={mode} generates no answers for the test split, so its rows would have no rewards"
+        yield _fault(message, f"leave it out: objective={name} sets score.mode=generate", "score.mode")
     if objective.get("kl_weight") and adapter.get("kind") != "full" and adapter.get("init", "default") != "default":
         message = f"objective.kl_weight needs the model before training, which adapter.init={adapter['init']} changes"
         yield _fault(message, "set objective.kl_weight=0, or adapter.init=default", "objective.kl_weight")

@@ -90,6 +90,10 @@ def _check_rows(options: DataOptions) -> list[Fault]:
                 fix = "add objective=dpo, or another objective that compares completions"
                 message = f"{column} is given, and the rows are read as single completions"
                 faults.append(Fault("bad-value", message, fix, column=column))
+        if options.rows == "prompts" and options.train_on != "all":
+            message = f"data.train_on={options.train_on} chooses turns of the data, and these rows are prompts alone"
+            fix = "leave it out: what is trained on is generated"
+            faults.append(Fault("bad-value", message, fix, column="data.train_on"))
         return faults
     what = "compare whole completions" if options.rows == "preferences" else "judge whole completions"
     checks = [
