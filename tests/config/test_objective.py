@@ -41,13 +41,19 @@ def test_every_objective_of_conf_is_accepted(objective: str) -> None:
         (["objective=dpo", "label_smoothing=0.1"], "label_smoothing", "objective.label_smoothing is the probability"),
         (["objective=simpo", "label_smoothing=0.1"], "label_smoothing", "leave it out"),
         (["objective=dpo", "eval.score=auto"], "eval.score", "log val/preference_accuracy"),
-        (["objective=kto", "reward=length"], "reward", "leave it out"),
+        (["objective=kto", "reward=length"], "reward", "add score.data=FILE score.mode=generate"),
+        (["objective=kto", "reward=length", "score.data=test.jsonl"], "reward", "score.mode=generate"),
     ],
 )
 def test_what_does_nothing_with_the_objective_is_a_fault(overrides: list[str], column: str, fix: str) -> None:
     (fault,) = check_objective(compose_values(overrides))
     assert fault.column == column
     assert fix in fault.fix
+
+
+def test_rewards_grade_the_answers_to_a_test_set_of_preferences() -> None:
+    options = ["objective=dpo", "reward=exact_match", "score.data=test.jsonl", "score.mode=generate"]
+    assert not list(check_objective(compose_values(options)))
 
 
 @pytest.mark.parametrize("name", [*PAIRED, "kto"])

@@ -135,3 +135,7 @@ def test_options_that_preferences_cannot_have_are_refused(
     options = ["objective=dpo", "score.mode=generate", f"data.path={pairs}", f"paths.outputs={folder}"]
     assert main(["train", *TINY, *options]) == 2
     assert "score.data=FILE" in capsys.readouterr().err
+    test_set = write_jsonl(folder / "prompts.jsonl", [{"prompt": f"say {i}"} for i in range(3)])
+    options += ["reward=exact_match", f"score.data={test_set}"]
+    assert main(["train", *TINY, *options]) == 2
+    assert "prompts.jsonl:1:completion: reward exact_match compares" in capsys.readouterr().err

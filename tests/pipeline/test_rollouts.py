@@ -54,7 +54,9 @@ def samples(run: Path) -> list[dict[str, Any]]:
 
 
 def test_a_run_learns_from_rewards_and_keeps_what_it_sampled(sums: Path, tmp_path: Path) -> None:
-    run = trainer(sums, tmp_path / "outputs", *OPTIONS)("base=true", "objective.kl_weight=0.1", "objective.updates=2")
+    task = write_jsonl(tmp_path / "task.jsonl", [{"prompt": "7 + 7 =", "completion": "14"}])
+    options = ["base=true", "objective.kl_weight=0.1", "objective.updates=2", f"score.data={task}"]
+    run = trainer(sums, tmp_path / "outputs", *OPTIONS)(*options)
     rows = [row for row in metric_rows(run) if row.get("train/reward")]
     assert len(rows) == 4
     assert max(float(row["train/sampling_gap"]) for row in rows) < 1e-4
@@ -68,7 +70,7 @@ def test_a_run_learns_from_rewards_and_keeps_what_it_sampled(sums: Path, tmp_pat
         assert float(row["train/reward"]) == pytest.approx(sum(rewards) / len(rewards), rel=1e-5)
     assert all(row["rewards"] == {"length": row["reward"]} for row in kept)
     metrics = record(run)["metrics"]
-    for name in ("test", "base"):
+    for name in ("test", "base", "task", "task_base"):
         values = read_scores(run / "scores" / f"{name}.parquet")["metric:reward"].to_pylist()
         assert metrics[name]["reward"] == pytest.approx(sum(values) / len(values))
     assert record(run)["best"]["monitor"] == "val/reward"

@@ -61,8 +61,13 @@ def _unused_by_preferences(values: Values, name: str) -> Iterator[Fault]:
         yield _unused("label_smoothing", name, f"leave it out{smoothing}")
     if mapping_at(values, "eval").get("score") is not None:
         yield _unused("eval.score", name, scoring)
-    if reward_nodes(mapping_at(values, "reward")):
-        yield _unused("reward", name, "leave it out: rewards are for generated answers, and preferences have none")
+    score = mapping_at(values, "score")
+    if reward_nodes(mapping_at(values, "reward")) and not (score.get("data") and score.get("mode") == "generate"):
+        fix = (
+            "leave it out: rewards are for generated answers, and preferences have none; to grade answers to a test"
+            " set, add score.data=FILE score.mode=generate; to train on rewards, choose objective=grpo"
+        )
+        yield _unused("reward", name, fix)
 
 
 def objective_faults(values: Values) -> list[Fault]:

@@ -16,7 +16,7 @@ from kamerton.config.schema import mapping_at
 from kamerton.config.target_checks import GIVEN, check_targets
 from kamerton.config.targets import instantiate
 from kamerton.data.option_checks import check_data_options, check_split_options
-from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.data.options import COMPARED, DataOptions, SplitOptions
 from kamerton.errors import Fault, UserError
 from kamerton.pipeline.building import Node, build_part, constructor_faults, is_node
 
@@ -217,4 +217,4 @@ def data_faults(values: dict[str, Any], refuse: Callable[[DataError], list[Fault
         if model is None or not (faults := tokenizer_faults(model)):
             raise
         return faults
-    return reward_faults(values, prepared.splits)
+    return [] if data.rows in COMPARED else reward_faults(values, prepared.splits)

@@ -97,7 +97,8 @@ def score_task(ready: Ready, model: Any, name: str, session: Session) -> None:
         return
     if not (run.path / "scores" / f"{name}.parquet").exists():
         table = _score(ready, model, name, ready.task, session)
-        _write(run, name, with_custom_metrics(table, config.metrics, config.allow_targets))
+        rewards = build_rewards(config, run.path)
+        _write(run, name, with_custom_metrics(table, config.metrics, config.allow_targets, rewards=rewards))
     _record(run, name)
 
 

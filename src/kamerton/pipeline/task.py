@@ -5,6 +5,7 @@ A better margin is not a better model, so a run of preferences is also scored on
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from kamerton.assets import cache_dir
@@ -18,6 +19,7 @@ from kamerton.errors import Fault, UserError
 from kamerton.run.adapters import find_adapter
 from kamerton.run.directory import record_at
 from kamerton.score.evaluate import choose_mode
+from kamerton.score.reward_checks import reward_faults
 
 TASK, TASK_BASE = "task", "task_base"  # score tables and metrics of the tuned and of the base model
 
@@ -56,6 +58,8 @@ def read_task(config: Config, inputs: Inputs) -> Inputs | None:
         data = with_saved_form(data, find_adapter(config.model.adapter).parent)
     cache = cache_dir() / "data"
     prepared = prepare(local_data(data), SplitOptions(seed=config.split.seed), cache=cache)
+    if config.score.mode == "generate" and (faults := reward_faults(dataclasses.asdict(config), prepared.splits)):
+        raise UserError(faults)  # before training: the answers are graded after it
     prepared, encoded = encode_splits(prepared, inputs.tokenizer, data, config.model, cache)
     choose_mode(config.score, prepared.labels, encoded["train"].examples)
     return Inputs(prepared, inputs.tokenizer, {"test": encoded["train"]})

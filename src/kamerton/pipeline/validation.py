@@ -20,6 +20,7 @@ from kamerton.config.validation import LOSS_METRICS, logged_metrics, scoring_mod
 from kamerton.data.encode.arrays import Encoded
 from kamerton.data.encode.each_turn import has_functions
 from kamerton.data.inputs import Inputs
+from kamerton.data.options import COMPARED
 from kamerton.data.splits.balance import sample
 from kamerton.errors import Fault, UserError
 from kamerton.score.custom import with_custom_metrics
@@ -50,8 +51,9 @@ def check_scoring(config: Config, inputs: Inputs) -> None:
         faults.append(Fault("score.labels", message, fix, column="eval.score"))
     values = dataclasses.asdict(config)
     faults += unlogged(values, bool(labels), functions=_functions(inputs), references=_references(inputs))
-    faults += reference_faults(values, inputs.prepared.splits)
-    faults += trial_faults(values, inputs.prepared.splits)
+    if config.data.rows not in COMPARED:  # their rewards are for the answers to `score.data`
+        faults += reference_faults(values, inputs.prepared.splits)
+        faults += trial_faults(values, inputs.prepared.splits)
     if config.reward:
         modes = [scoring_mode(values, bool(labels), functions=_functions(inputs))]
         if "test" in inputs.encoded:
