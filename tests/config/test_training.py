@@ -22,6 +22,10 @@ from kamerton.config.training import check_training
         (["adapter=full", "+adapter.dora=true"], "adapter.dora", "does nothing with adapter=full"),
         (["adapter=full", "+adapter.lr_ratio=4"], "adapter.lr_ratio", "does nothing with adapter=full"),
         (["+adapter.freeze=[embed_tokens]"], "adapter.freeze", "does nothing with adapter=lora"),
+        (["trainer.precision=bf16-true"], "trainer.precision", "small updates vanish"),
+        (["trainer.precision=16-true", "adapter=full"], "trainer.precision", "small updates vanish"),
+        (["model.dtype=bfloat16", "adapter=full"], "model.dtype", "adapter=full trains weights with 16 bits"),
+        (["model.dtype=float16", "adapter.modules_to_save=[lm_head]"], "model.dtype", "modules_to_save trains weights"),
         (["model.matmul=bfloat16", "model.fused=false"], "model.matmul", "does nothing with model.fused=false"),
         (
             ["model.matmul=bfloat16", "trainer.precision=bf16-mixed"],

@@ -86,7 +86,7 @@ def test_the_runs_of_a_sweep_are_one_group_in_wandb(tmp_path: Path) -> None:
 
 def test_a_model_in_half_precision_trains(animals: Path, tmp_path: Path) -> None:
     options = ["model=tiny", "data=jsonl", f"data.path={animals}", f"paths.outputs={tmp_path}", "logger=csv"]
-    options += ["trainer.max_steps=1", "callbacks.progress_bar=null", "base=false", "trainer.precision=bf16-true"]
+    options += ["trainer.max_steps=1", "callbacks.progress_bar=null", "base=false", "model.dtype=bfloat16"]
     assert main(["train", *options, "trainer.accelerator=cpu"]) == 0
 
 

@@ -27,6 +27,7 @@ def check_training(values: Mapping[str, Any]) -> list[Fault]:
         *check_objective(values),
         *_adapter(values),
         *_matmul(values),
+        *_trained_format(values),
         *_strategy(values),
         *_averaging(values),
         *_callbacks(mapping_at(values, "callbacks"), mapping_at(values, "metrics")),
@@ -110,6 +111,23 @@ def _matmul(values: Mapping[str, Any]) -> Iterator[Fault]:
     }
     for reason in (reason for reason, applies in reasons.items() if applies):
         yield _unused("model.matmul", reason, "leave one of them out")
+
+
+def _trained_format(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Faults of trained weights with 16 bits: most updates are smaller than the spacing of their numbers."""
+    dtype, adapter = mapping_at(values, "model").get("dtype", "float32"), mapping_at(values, "adapter")
+    precision, trains_all = mapping_at(values, "trainer").get("precision"), adapter.get("kind", "lora") == "full"
+    if precision in ("bf16-true", "16-true"):
+        message = f"trainer.precision={precision} rounds trained weights to 16 bits, where small updates vanish"
+        half = "bfloat16" if precision == "bf16-true" else "float16"
+        fix = "trainer.precision=bf16-mixed, whose weights stay in float32"
+        lora = f"trainer.precision=32-true model.dtype={half}, where LoRA's weights stay in float32"
+        yield _fault(message, f"choose {fix if trains_all else lora}", "trainer.precision")
+    elif dtype in ("bfloat16", "float16") and (trains_all or adapter.get("modules_to_save")):
+        what = "adapter=full trains" if trains_all else "adapter.modules_to_save trains"
+        message = f"{what} weights with 16 bits (model.dtype={dtype}), where small updates vanish"
+        fix = "choose model.dtype=float32 trainer.precision=bf16-mixed, which computes in bfloat16"
+        yield _fault(message, fix, "model.dtype")
 
 
 _LORA_ONLY = {"rslora": False, "dora": False, "init": "default", "lr_ratio": 1.0, "modules_to_save": []}
