@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def measure(rows: int, lengths: Any, packing: Packing, tokens: Callable[[int], Any]) -> None:
-    options: dict[str, Any] = {"seed": 1, "epoch": 0, "batch_size": 16, "max_tokens": 2048, "cut": packing}
+    options: dict[str, Any] = {"seed": 1, "epoch": 0, "batch_size": 16, "max_tokens": 2048, "packing": packing}
     plan, planned = timed(lambda: plan_epoch(lengths, lengths, tokens=tokens, **options))
     share, estimated = timed(plan.compute_ratio)
     _, stepped = timed(lambda: [plan[index] for index in range(200)])

@@ -23,6 +23,7 @@ SWITCHES = (
     ["model.compile=true"],
     ["model.gradient_checkpointing=true"],
     ["batch.max_tokens=256"],
+    ["model.matmul=bfloat16"],
     ["trainer.precision=bf16-mixed"],
     ["threads=1"],
     ["batch.cut=padded"],
@@ -123,7 +124,7 @@ def measure(overrides: list[str], steps: int) -> dict[str, float]:
         seed=config.seed,
     )
     tokens = 2048 if config.batch.max_tokens == "auto" else config.batch.max_tokens  # the ceiling of a CPU
-    batch: dict[str, Any] = {"batch_size": config.batch.size, "max_tokens": tokens, "cut": packing}
+    batch: dict[str, Any] = {"batch_size": config.batch.size, "max_tokens": tokens, "packing": packing}
     data = FineTuneData(encoded, None, seed=config.seed, pad=tokenizer.pad_token_id, **batch)
     quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = pl.Trainer(

@@ -182,7 +182,7 @@ def with_kamerton(job: dict[str, Any], steps: int) -> tuple[list[float], float]:
         job["model"], optimizer, scheduler, total_steps=steps, clip_norm=config.clip_norm, seed=config.seed
     )
     tokens = 2048 if config.batch.max_tokens == "auto" else config.batch.max_tokens  # the ceiling of a CPU
-    batch = {"batch_size": config.batch.size, "max_tokens": tokens, "cut": config.batch.cut}
+    batch = {"batch_size": config.batch.size, "max_tokens": tokens, "packing": config.batch.cut}
     data = FineTuneData(job["data"], None, seed=config.seed, pad=job["pad"], **batch)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = pl.Trainer(accelerator="cpu", max_steps=steps, callbacks=[clock], enable_checkpointing=False, **quiet)
