@@ -20,7 +20,7 @@ from kamerton.data.check.labels import (
     report_respelt,
 )
 from kamerton.data.check.outliers import drop_outliers
-from kamerton.data.check.preferences import count_preferences, drop_opposites
+from kamerton.data.check.preferences import check_judgements, count_preferences, drop_opposites
 from kamerton.data.data_file import DataFile
 from kamerton.data.data_report import DataReport
 from kamerton.data.faults import FaultLog
@@ -170,6 +170,8 @@ def _run_stages(
         occurring = {label for part in counts.values() for label in part}
         labels = sorted(options.labels if isinstance(options.labels, list) else occurring)
         check_labels(counts, labels, files[0].name, log)
+    if options.rows == "judgements":
+        check_judgements(store, splits, files[0].name, log)
     log.raise_errors()
     report.label_distribution = counts
     train = training_rows(store, splits["train"], files, options, split.seed, labelled=bool(label_counts))

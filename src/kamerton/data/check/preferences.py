@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
@@ -13,6 +13,7 @@ from kamerton.data.check.duplicates import report_rows
 from kamerton.data.faults import FaultLog
 from kamerton.data.store import Index, Store
 from kamerton.data.stored import hash64
+from kamerton.errors import Fault
 
 Order = tuple[int, int]  # the hashes of a better and a worse completion
 JUDGED = 0  # in place of the other completion of one that is judged alone
@@ -48,6 +49,22 @@ def drop_opposites(store: Store, rows: Index, log: FaultLog) -> Index:
     message, fix = "{other} prefers the same completions the other way round", "decide which completion is better"
     dropped = report_rows(store, rows[index].tolist(), log, "contradiction", message, fix, others)
     return np.delete(rows, index) if dropped else rows
+
+
+def check_judgements(store: Store, splits: Mapping[str, Index], file: str, log: FaultLog) -> None:
+    """Warn of splits whose completions are all desired, or all undesired; `file` is for messages."""
+    for name, rows in splits.items():
+        counts = count_preferences(store, rows, judged=True)
+        for kind, label in (("desired", "true"), ("undesired", "false")):
+            if counts["completions"] and not counts[kind]:
+                message = f"the {name} split has no {kind} completion, and KTO learns from the difference of both kinds"
+                fix = f"add rows with the label {label}"
+                if name != "train":
+                    message = f"the {name} split has no {kind} completion, so its metrics are of the other kind alone"
+                    fix += ", or choose another split.seed"
+                elif kind == "undesired":
+                    fix += "; to learn from good completions alone, remove the labels and leave out objective=kto"
+                log.add(Fault("label-missing", message, fix, file, column="label"))
 
 
 def count_preferences(store: Store, rows: Index, *, judged: bool) -> dict[str, int]:

@@ -166,3 +166,13 @@ def test_pairs_have_no_label_to_stratify_by(codes: Callable[..., set[str]], gate
         "validation": 1,
         "test": 1,
     }
+
+
+@pytest.mark.parametrize(("label", "missing", "fix"), [(True, "undesired", "false"), (False, "desired", "true")])
+def test_judgements_of_one_kind_alone_are_a_warning(gate: Gate, label: bool, missing: str, fix: str) -> None:
+    rows = [{"prompt": question(i), "completion": f"answer {i}", "label": label} for i in range(30)]
+    (fault,) = warnings(gate(rows, ALL, **{**OPTIONS, "rows": "judgements"}), "label-missing")
+    assert f"the train split has no {missing} completion" in fault["message"]
+    assert f"add rows with the label {fix}" in fault["fix"]
+    rows[3]["label"] = not label
+    assert not warnings(gate(rows, ALL, **{**OPTIONS, "rows": "judgements"}), "label-missing")
