@@ -110,8 +110,8 @@ def describe_targets(options: DataOptions) -> str:
     if options.rows == "prompts":
         return "generated completions; those of the rows are references for the rewards"
     if options.rows != "completions":
-        reasoning = "with" if options.train_on_reasoning else "without"
-        return f"each completion {reasoning} its reasoning; the turns before it are context"
+        reasoning = "" if options.train_on_reasoning else " without its reasoning"
+        return f"each completion{reasoning}; the turns before it are context"
     turns = {"all": "all assistant turns", "calls": "turns with calls", "answers": "turns without calls"}
     reasoning = "with their reasoning" if options.train_on_reasoning else "without their reasoning"
     earlier = {"template": "as the chat template writes it", "keep": "kept", "drop": "dropped"}

@@ -105,7 +105,8 @@ def cautions(run: RunFiles, rows: list[Row]) -> list[str]:
     by_name = {row["name"]: row for row in rows}
     accuracy, loss = by_name.get("accuracy", {}), by_name.get("loss", {})
     if count < FEW_EXAMPLES:
-        texts.append(f"Only {count} test {rows_word(run.tuned)}: the intervals are too narrow.")
+        few = f"Only {count} test {rows_word(run.tuned)}: the intervals are too narrow"
+        texts.append(f"{few}; test on {FEW_EXAMPLES} or more.")
     texts += pair_cautions(run.tuned, by_name, has_task=run.task is not None)
     if accuracy.get("tuned") == 1:
         texts.append(
