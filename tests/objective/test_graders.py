@@ -144,7 +144,7 @@ def test_an_undefined_formula_names_the_grades() -> None:
     with pytest.raises(ValueError, match=r"1 / exact is undefined for \{'exact': 0.0\}"):
         build_grader(multi)("", "8", "", {"answer": "7"})
     with pytest.raises(ValueError, match="undefined"):
-        build_grader({**multi, "calculate_output": "9 ^ 9 ^ 9"})("", "8", "", {"answer": "7"})
+        build_grader({**multi, "calculate_output": "9 ^ 9 ^ (9 - exact)"})("", "8", "", {"answer": "7"})
 
 
 @pytest.mark.parametrize(
@@ -203,3 +203,12 @@ def test_graders_of_a_multi_are_checked_with_their_names() -> None:
     places = [fault.column for fault in grader_faults(multi)]
     assert places == ["grader.graders.judge.type", "grader.graders", "grader.graders", "grader.graders.nested"]
     assert [fault.column for fault in grader_faults({**multi, "graders": []})] == ["grader.graders"]
+
+
+@pytest.mark.parametrize("formula", ["1/0", "close + 1/0", "min(close, log(0))", "close * sqrt(-1)", "9 ^ 9 ^ 9"])
+def test_a_formula_that_is_never_defined_is_a_fault(formula: str) -> None:
+    part = {"type": "string_check", "name": "close", "input": "a", "reference": "a", "operation": "eq"}
+    multi = {"type": "multi", "name": "sum", "graders": {"close": part}, "calculate_output": formula}
+    (fault,) = grader_faults(multi)
+    assert "is never defined" in fault.message
+    assert not list(grader_faults({**multi, "calculate_output": "1 / (close + 1) + 3 ^ 2"}))

@@ -33,7 +33,7 @@ _OPERATORS: dict[type[ast.AST], Callable[..., float]] = {
 def parse_formula(text: str, names: Collection[str]) -> ast.expr:
     """Return the syntax tree of a formula: numbers, `names`, + - * / ^ and brackets, and `FUNCTIONS`.
 
-    Raises `ValueError` for anything else.
+    Raises `ValueError` for anything else, and for a part without names that is undefined, such as 1 / 0.
     """
     if len(text) > MAX_LENGTH:
         raise ValueError(f"has {len(text):,} characters, and {MAX_LENGTH:,} is the most")
@@ -48,6 +48,13 @@ def parse_formula(text: str, names: Collection[str]) -> ast.expr:
         if not _is_allowed(node):
             part = ast.unparse(node) if isinstance(node, ast.expr) else type(node).__name__
             raise ValueError(f"{part!r} is not allowed: use + - * / ^ and {', '.join(FUNCTIONS)}")
+    for node in ast.walk(tree):
+        named = any(isinstance(each, ast.Name) and each.id in names for each in ast.walk(node))
+        if isinstance(node, ast.BinOp | ast.UnaryOp | ast.Call) and not named:
+            try:
+                _value(node, {})
+            except (ArithmeticError, TypeError, ValueError) as error:
+                raise ValueError(f"{ast.unparse(node)} is never defined: {error}") from None
     return tree
 
 
