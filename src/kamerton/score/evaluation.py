@@ -129,6 +129,8 @@ def _evaluate(
             faults += reward_faults(dataclasses.asdict(target.config), {SPLIT: tests.examples})
         if faults:
             raise UserError(faults)
+        for note in tests.notes:
+            console.print(f"note    {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)
         record["data"] = {"fingerprint": tests.fingerprint, "name": data.name, "split": SPLIT, "labels": tests.labels}
         record["data"] |= {"examples": len(tests.examples), "limit": options.limit}
     loaded = target.load(options.accelerator) if options.engine.kind == "local" else None

@@ -23,19 +23,24 @@ from kamerton.run.model import tokenizer_faults
 from kamerton.score.evaluate import by_turn
 from kamerton.score.load import without_adapter
 from kamerton.score.target import Target
+from kamerton.score.test_notes import few_for_labels
 
 SPLIT = "test"
 
 
 @dataclass(frozen=True, slots=True)
 class TestSet:
-    """Checked examples with their labels; `encoded` and `tokenizer` are None if they are not tokenised."""
+    """Checked examples with their labels; `encoded` and `tokenizer` are None if they are not tokenised.
+
+    `notes` are what to know before the numbers.
+    """
 
     __test__ = False  # pytest
 
     examples: Examples
     labels: list[str] | None
     fingerprint: str
+    notes: tuple[str, ...] = ()
     tokenizer: Any = None
     encoded: Encoded | None = None
 
@@ -67,11 +72,13 @@ def load_test_set(target: Target, limit: int | None, *, tokenised: bool) -> Test
     if not len(prepared.splits.get(key, ())):
         message, fix = "the data have no test split", "give data.test=FILE, or split.ratios with a test share"
         raise UserError([Fault("evaluate.no-test", message, fix, column="data.test")])
+    few = few_for_labels(prepared.splits[key], data) if alone and prepared.labels is None else None
+    notes = (few,) if few else ()
     if not tokenised:
         examples = prepared.splits[key]
         chosen = examples if limit is None else examples[:limit]
         chosen = each_turn(chosen, targets_of(data)) if not prepared.labels else chosen
-        return TestSet(chosen, prepared.labels, prepared.fingerprint)
+        return TestSet(chosen, prepared.labels, prepared.fingerprint, notes)
     if faults := tokenizer_faults(options):
         raise UserError(faults)
     tokenizer = load_tokenizer(options.name, revision=options.revision, trust_remote_code=options.trust_remote_code)
@@ -82,4 +89,4 @@ def load_test_set(target: Target, limit: int | None, *, tokenised: bool) -> Test
     if limit is not None and limit < len(split.starts):
         split = split.select(np.arange(split.starts[limit]))
     split = split if prepared.labels or data.rows in COMPARED else by_turn(split, tokenizer)
-    return TestSet(split.examples, prepared.labels, prepared.fingerprint, tokenizer, split)
+    return TestSet(split.examples, prepared.labels, prepared.fingerprint, notes, tokenizer, split)
