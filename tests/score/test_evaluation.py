@@ -159,6 +159,19 @@ def test_a_separate_test_file_is_scored_completely_with_the_runs_labels(labelled
     evaluate(tmp_path, f"run={labelled}", f"data.test={strange}", code=2)
 
 
+def test_a_test_file_with_training_rows_is_named_and_said_to_be_seen(
+    labelled: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(tmp_path, f"run={labelled}", f"data.test={folder / 'animals.jsonl'}")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "animals.jsonl by labelled/labelled: 120 examples" in shown
+    trained = json.loads((labelled / "run.json").read_text())["data"]["counts"]["train"]
+    assert f"trained on {trained} of these 120 examples" in shown, shown
+    unseen = write(tmp_path / "unseen.jsonl", [{"prompt": "a new cat", "completion": "yes"}])
+    evaluate(tmp_path, f"run={labelled}", f"data.test={unseen}")
+    assert "trained on" not in capsys.readouterr().out
+
+
 def test_a_separate_test_file_does_not_need_the_split_fields(folder: Path, tmp_path: Path) -> None:
     rows = [{"prompt": f"{n} of {n % 6}", "completion": f"{n}", "metadata": {"writer": n % 6}} for n in range(40)]
     data = write(tmp_path / "written.jsonl", rows)
@@ -309,6 +322,7 @@ def test_rewards_that_cannot_be_given_are_faults_before_a_model_is_loaded(
         (["run=nowhere"], "run not found"),
         (["run=nowhere", "model=tiny"], "run and model are both given"),
         (["model=tiny"], "no evaluation data given"),
+        (["model=tiny", "data.test=nowhere.jsonl"], "nowhere.jsonl:data.test: there is no such file"),
         (["model=hub", "model.name=./nowhere", "data=jsonl"], "there is no such folder"),
         (["engine=hosted", "run=nowhere"], "needs the name of its model"),
         (["engine=hosted", "model=tiny", "score.mode=labels"], "needs probabilities"),
@@ -325,6 +339,17 @@ def test_invalid_evaluations_are_reported(
 ) -> None:
     evaluate(tmp_path, *overrides, code=2)
     assert words in capsys.readouterr().err
+
+
+def test_a_cross_validation_is_refused_with_a_fold_to_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "cv" / "k1"
+    path.mkdir(parents=True)
+    (path / "config.yaml").write_text("name: cv\n")
+    (path / "run.json").write_text(json.dumps({"state": "succeeded", "cv": {"folds": 3}}))
+    evaluate(tmp_path, "run=cv/k1", code=2)
+    shown = capsys.readouterr().err
+    assert "a cross-validation has no model; each of its 3 folds has one" in shown
+    assert f"run={path}/folds/0" in shown
 
 
 def test_a_name_that_was_used_for_something_else_is_refused(

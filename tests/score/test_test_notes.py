@@ -8,7 +8,8 @@ import pytest
 
 from kamerton.data.gate import prepare
 from kamerton.data.options import DataOptions
-from kamerton.score.test_notes import few_for_labels
+from kamerton.errors import Fault
+from kamerton.score.test_notes import few_for_labels, left_out, of_test_file
 from support.rows import write_jsonl
 
 
@@ -38,3 +39,16 @@ def test_free_text_and_given_labels_have_no_such_note(
     completions: list[str], labels: str | list[str] | None, tmp_path: Path
 ) -> None:
     assert _note(tmp_path, completions, labels) is None
+
+
+def test_duplicates_of_a_test_file_are_counted(tmp_path: Path) -> None:
+    rows = [{"prompt": f"what is {i}?", "completion": "it"} for i in (1, 2, 2, 2)]
+    prepared = prepare(DataOptions(train=str(write_jsonl(tmp_path / "rows.jsonl", rows)), near_duplicates=None))
+    assert left_out(prepared.facts) == "4 rows read; left out 2 rows: exact-duplicate 2"
+    whole = prepare(DataOptions(train=str(write_jsonl(tmp_path / "whole.jsonl", rows[:2])), near_duplicates=None))
+    assert left_out(whole.facts) is None
+
+
+def test_faults_of_a_test_file_name_what_was_typed() -> None:
+    (fault,) = of_test_file([Fault("missing-file", "no such file", "correct data.train", "no.csv", None, "data.train")])
+    assert (fault.where, fault.fix) == ("no.csv:data.test", "correct data.test")

@@ -14,6 +14,8 @@ from kamerton.errors import Fault
 from kamerton.score.options import ROOT, EvaluateOptions, check_given
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from kamerton.score.evaluation import Evaluation
@@ -52,6 +54,7 @@ def _evaluate(request: JobRequest[EvaluateOptions], *, defaults: dict[str, Any])
 
 def _print_evaluation(console: Console, result: Evaluation) -> None:
     """Print the metrics with intervals, a better scoring method, the harness's results, and the written paths."""
+    from rich.markup import escape
     from rich.table import Table
 
     from kamerton.decide.compare.calls import unjudged
@@ -63,13 +66,14 @@ def _print_evaluation(console: Console, result: Evaluation) -> None:
     metrics = {name: value for name, value in result.metrics.items() if value is not None}
     if metrics:
         scores = read_scores(result.path / "scores" / "test.parquet")
-        table = Table("metric", title=f"Test split, {result.rows:,} {rows_word(scores)}; 95 % intervals")
+        table = Table("metric", title=f"{escape(result.title)}: {result.rows:,} {rows_word(scores)}; 95 % intervals")
         table.add_column("value", justify="right")
         for name, shown in shown_metrics(scores, metrics).items():
             value = metrics[name]
             table.add_row(shown, number(value) + bounds_text(result.intervals.get(name)).replace("[", "\\["))
         console.print(table)
-        if text := unjudged(scores):
+        seen = _seen_in_training(result.path) if result.is_other_data else None
+        for text in filter(None, (seen, unjudged(scores))):
             console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
         other = better_scoring(scores)
         if other is not None:
@@ -81,3 +85,18 @@ def _print_evaluation(console: Console, result: Evaluation) -> None:
     for title, name in (("scores", "scores"), ("record", "evaluation.json")):
         if (result.path / name).exists():
             console.print(f"{title:<7}{result.path / name}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _seen_in_training(evaluation: Path) -> str | None:
+    """Return how many test examples the evaluated run was trained on, or why that is unknown; None if on none."""
+    from kamerton.decide.compare.configurations import find_scores
+    from kamerton.decide.compare.leakage import training_of
+
+    (run,), _ = find_scores([str(evaluation)], "test")
+    training = training_of(run)
+    if training.prepared is None:
+        return f"whether the run was trained on some of these examples is unchecked: {training.unknown}"
+    ids = set(run.table["example_id"].to_pylist())
+    if not (seen := len(ids & set(training.prepared.splits["train"].ids.to_pylist()))):
+        return None
+    return f"the run was trained on {seen:,} of these {len(ids):,} examples, so its numbers are too good"

@@ -43,16 +43,21 @@ from kamerton.score.reward_checks import reward_faults, unused_reward
 from kamerton.score.table import write_scores
 from kamerton.score.target import Target, find_target, slug
 from kamerton.score.test_scores import preference_faults, score_tests
-from kamerton.score.test_set import SPLIT, load_test_set
+from kamerton.score.test_set import SPLIT, describe_test, load_test_set
 
 RECORD = "evaluation.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The directory of an evaluation and its results: metrics with intervals, number of rows, tasks of the harness."""
+    """The directory of an evaluation and its results: metrics with intervals, number of rows, tasks of the harness.
+
+    `title` names the data and the model; `is_other_data` if a run was scored on other data than its own.
+    """
 
     path: Path
+    title: str = ""
+    is_other_data: bool = False
     metrics: dict[str, float | None] = field(default_factory=dict)
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     rows: int = 0
@@ -157,7 +162,8 @@ def _evaluate(
 
         task_results = run_tasks(loaded, target.config.model, options.lm_eval)
         record["lm_eval"] = task_results
-    return Evaluation(folder, metrics, bounds, rows, task_results)
+    is_other_data = target.facts["run"] is not None and not target.own_data
+    return Evaluation(folder, describe_test(target), is_other_data, metrics, bounds, rows, task_results)
 
 
 def _request(options: EvaluateOptions, target: Target, graders: str | None) -> tuple[dict[str, Any], str]:

@@ -21,7 +21,7 @@ from kamerton.run.adapters import adapter_file
 from kamerton.run.model import model_faults
 from kamerton.score.load import Loaded, load_named, load_run, with_name
 from kamerton.score.options import EvaluateOptions
-from kamerton.shell import command_line
+from kamerton.shell import command_line, setting
 
 if TYPE_CHECKING:
     from kamerton.run.record import Record
@@ -87,6 +87,8 @@ def _run(path: Path, checkpoint: Path | None, values: Mapping[str, Any], unresol
         missing = checkpoint or path
         fix = "give a run's id or directory, e.g. run=outputs/trec/ab12, or a checkpoint; kamerton runs lists them"
         raise UserError([Fault("evaluate.no-run", "run not found", fix, file=str(missing), column="run")])
+    if record.cv.folds is not None and checkpoint is None:
+        raise UserError([_folds_fault(path, record.cv.folds)])
     run_values = read_config(path)
     resolved = _resolved(run_values)
     _check_trust(resolved, values, path)
@@ -107,6 +109,13 @@ def _run(path: Path, checkpoint: Path | None, values: Mapping[str, Any], unresol
     own_data = not any(typed.get(key) for key in _FILES)
     values_for_files = {**_without_paths(unresolved), **_merged(run_values, unresolved)}
     return Target(name, facts, config, values_for_files, load, own_data, None if own_data else labels)
+
+
+def _folds_fault(path: Path, folds: int) -> Fault:
+    """Return the fault of a cross-validation as the evaluated run: its folds have models."""
+    message = f"a cross-validation has no model; each of its {folds} folds has one"
+    fix = f"evaluate a fold: {setting('run', str(path / 'folds' / '0'))}"
+    return Fault("evaluate.folds", message, fix, file=str(path), column="run")
 
 
 def _hosted_model(config: Config, record: Record, path: Path) -> str:
