@@ -125,6 +125,7 @@ STATEFUL = {
     "dora": ["adapter.dora=true", "adapter.lr_ratio=8", "ema_decay=0.9"],
     "pissa": ["adapter.init=pissa_niter_16", "adapter.rslora=true", "label_smoothing=0.1", "scheduler=wsd"],
     "schedule-free": ["adapter=full", "adapter.freeze=[embed_tokens]", "optimizer=schedule_free", "scheduler=constant"],
+    "bfloat16 products": ["adapter=full", "model.matmul=bfloat16"],
     "8 bit": ["adapter=full", "optimizer=adamw_8bit", "scheduler=cosine", "scheduler.warmup_ratio=0.1"],
 }
 STOPS = {1: signal.SIGINT, 4: signal.SIGTERM, 11: signal.SIGTERM, 13: signal.SIGINT, 22: signal.SIGTERM}
