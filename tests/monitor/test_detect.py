@@ -43,6 +43,7 @@ def stream(
             "train/targets": 24.0,
             "lr": 1e-3 * (1 - step / (STEPS + 1)),
             "perf/data_wait": 0.01,
+            "perf/core_wait": 0.02,
             "perf/tokens_per_s": 1000 * math.exp(0.05 * draw.standard_normal()),
             "perf/peak_memory_mb": 900.0 + min(step, 20),
         }
@@ -234,3 +235,14 @@ def test_any_numbers_at_all_are_read_without_an_exception(
         validated = {name: logged.pop(name) for name in names if name.startswith("val/")}
         rows += [(step, metrics) for metrics in (logged, validated) if metrics]
     assert all(isinstance(issue, Issue) for issue in find_issues(rows, Setting(len(values) or 1, clip_norm=1.0)))
+
+
+def test_a_drop_beside_other_processes_names_them() -> None:
+    def change(step: int, row: dict[str, float]) -> None:
+        for key, value in (("perf/tokens_per_s", 300.0), ("perf/core_wait", 1.2)):
+            since(100, key, lambda *_, value=value: value)(step, row)
+
+    (issue,) = find_issues(stream(change), Setting(STEPS))
+    assert issue.code == "throughput-drop"
+    assert "1.2 threads wait for a core" in issue.message
+    assert issue.evidence["core_wait"] == 1.2

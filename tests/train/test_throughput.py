@@ -64,6 +64,7 @@ def test_padding_is_no_work_and_a_shared_prefix_is_work_once() -> None:
     assert [item["tokens_per_s"] for item in figures] == [66, 66, 66]
     assert [item["computed_tokens_per_s"] for item in figures] == [64, 128, 32]
     assert figures[0]["data_wait"] == 0.25
+    assert rates(Work(1, 2.0, 0.5, 4, 132, 128, 1.0, core_wait=3.0), None)["core_wait"] == 1.5
     assert figures[0]["mfu"] == pytest.approx(step_flops(shape, plain) / 2 / 1e9)
     assert "mfu" not in rates(Work(1, 2.0, 0.5, 4, 132, 128, 1.0), None)
 

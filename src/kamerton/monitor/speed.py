@@ -31,13 +31,17 @@ def throughput_drop(series: Series) -> Issue | None:
     usual, now = float(np.median(values[:-10])), float(values[-10:].max())
     if now > 0.5 * usual:
         return None
+    waiting = series.level("perf/core_wait", 10)
+    shared = waiting >= 0.5
     return Issue(
         "throughput-drop",
         "warn",
-        f"{now:,.0f} tokens/s after {usual:,.0f}",
+        f"{now:,.0f} tokens/s after {usual:,.0f}" + (f"; {waiting:.1f} threads wait for a core" if shared else ""),
         series.step,
-        {"tokens_per_s": now, "usual": usual},
-        "look for another process on this machine or a device that throttles; longer examples also cost more",
+        {"tokens_per_s": now, "usual": usual} | ({"core_wait": waiting} if shared else {}),
+        "stop the other processes that use the cores, or divide the cores among runs (threads)"
+        if shared
+        else "look for another process on this machine or a device that throttles; longer examples also cost more",
     )
 
 

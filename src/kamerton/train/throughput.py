@@ -17,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from kamerton.cores import core_wait
 from kamerton.run.directory import RunDirectory
 from kamerton.train.batches import StepBatch
 
@@ -52,7 +53,10 @@ class ModelShape:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Completed steps: their seconds, of which `waited` for the loader, and their work over all ranks."""
+    """Completed steps: their seconds, of which `waited` for the loader, and their work over all ranks.
+
+    `core_wait` adds up the seconds that each thread of this process was ready to run and had no core.
+    """
 
     steps: int = 0
     seconds: float = 0.0
@@ -61,6 +65,7 @@ class Work:
     tokens: int = 0  # of the examples
     computed: int = 0  # tokens run through the model: padding counts, a shared prefix counts once
     flops: float = 0.0
+    core_wait: float = 0.0
 
     def __add__(self, other: Work) -> Work:
         return Work(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
@@ -149,6 +154,7 @@ def rates(work: Work, peak: float | None) -> dict[str, float]:
         "padding": max(0.0, 1 - inputs / work.computed),
         "shared": max(0.0, 1 - work.computed / inputs),
         "data_wait": work.waited / work.seconds,
+        "core_wait": work.core_wait / work.seconds,
     }
     if work.flops:
         figures["tflops_per_s"] = work.flops / work.seconds / 1e12
@@ -165,7 +171,7 @@ class ThroughputMonitor(pl.Callback):
         self._run = run
         self._recent: deque[Work] = deque(maxlen=window)
         self._all = Work()
-        self._mark = self._waited = self._began = 0.0
+        self._mark = self._waited = self._began = self._core_wait = 0.0
         self._steps = 0
         self._away = False  # whether validation or a checkpoint followed the last step
 
@@ -176,11 +182,12 @@ class ThroughputMonitor(pl.Callback):
         peak = peak_flops(pl_module.device, half=half) if self._shape else None
         self._peak = peak * trainer.world_size if peak else None
         self._began = self._mark = time.perf_counter()
-        self._waited, self._away = _waited(trainer), False
+        self._waited, self._core_wait, self._away = _waited(trainer), core_wait(), False
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         if self._away:
             self._mark = time.perf_counter() - (_waited(trainer) - self._waited)
+            self._core_wait = core_wait()
             self._away = False
 
     def on_validation_start(self, *_: Any) -> None:
@@ -192,18 +199,19 @@ class ThroughputMonitor(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: StepBatch, batch_idx: int
     ) -> None:
-        now, waited = time.perf_counter(), _waited(trainer)
+        now, waited, for_core = time.perf_counter(), _waited(trainer), core_wait()
         batch = getattr(pl_module, "step_batch", None) or batch
         step = Work(
             steps=1,
             seconds=now - self._mark,
             waited=waited - self._waited,
+            core_wait=max(0.0, for_core - self._core_wait),  # a thread that ended takes its seconds with it
             examples=batch.examples,
             tokens=batch.tokens,
             computed=batch.computed,
             flops=step_flops(self._shape, batch) if self._shape else 0.0,
         )
-        self._mark, self._waited = now, waited
+        self._mark, self._waited, self._core_wait = now, waited, for_core
         self._steps += 1
         if self._steps == 1:
             return
