@@ -48,3 +48,9 @@ def test_other_columns_are_metadata_without_a_word(tmp_path: Path, names: tuple[
     path = write_jsonl(tmp_path / "rows.jsonl", named(*names))
     assert not warned(path)
     assert next(iter(read_examples(DataOptions(path=str(path))))).metadata == {"split": names[0]}
+
+
+def test_files_whose_split_is_given_are_not_split_anew(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", named("train", "test"))
+    warnings = validate(DataOptions(train=str(path))).warnings
+    assert "split-names" not in {as_dict(fault)["code"] for fault in warnings}

@@ -18,25 +18,26 @@ NAMES = {**SPLIT_NAMES, "evaluation": "validation"}
 
 
 class SplitColumn:
-    """Counts the rows of a file by the value in a column that names splits."""
+    """Counts the rows of a file by the value in a column that names splits; none if the file's split is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_given: bool) -> None:
+        self._columns = () if is_given else COLUMNS
         self._values: Counter[tuple[str, str]] = Counter()  # column and value
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Count a row."""
-        for column in COLUMNS:
+        for column in self._columns:
             if column in record and isinstance(value := record[column], str) and value.lower() in NAMES:
                 self._values[column, value] += 1
 
     def fault(self, file: DataFile) -> Fault | None:
-        """Return the warning of a file that is split, if a column names several splits; else None."""
+        """Return the warning of a file that is split anew, if a column names several splits; else None."""
         column = next((column for column, _ in self._values), "")
         values = {value: count for (name, value), count in self._values.items() if name == column}
         values_of: dict[str, list[str]] = {}  # by split
         for value in values:
             values_of.setdefault(NAMES[value.lower()], []).append(value)
-        if file.split is not None or len(values_of) < 2:
+        if len(values_of) < 2:
             return None
         counts = ", ".join(f"{value}: {count:,} row{'s' if count > 1 else ''}" for value, count in values.items())
         message = f"the column {column} names splits ({counts}), and the rows are split anew"
