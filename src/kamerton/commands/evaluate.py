@@ -77,8 +77,8 @@ def _print_evaluation(console: Console, result: Evaluation) -> None:
             console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
         other = better_scoring(scores)
         if other is not None:
-            text = f"{other.message}: {other.fix(None)}"
-            console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+            console.print(other.message, style="yellow", highlight=False, markup=False)
+            console.print(f"    fix: {other.fix(None)}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     for task, values in result.tasks.items():
         numbers = [f"{key.partition(',')[0]} {value:.4g}" for key, value in values.items() if isinstance(value, float)]
         console.print(f"lm_eval {task}: {', '.join(numbers)}", highlight=False)

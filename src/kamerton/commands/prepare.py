@@ -20,7 +20,7 @@ from kamerton.data.summary import (
     describe_preferences,
     describe_schema,
     describe_split,
-    fault_location,
+    describe_warnings,
 )
 from kamerton.errors import Fault, UserError
 from kamerton.output import echo, print_faults
@@ -162,12 +162,8 @@ def _print_summary(console: Console, report: DataReport) -> None:
     facts = [*describe_files(report), ("schema", describe_schema(report)), ("split", describe_split(report))]
     if report.preferences:
         facts.insert(0, ("data", describe_preferences(report)))
-    for name, text in [*facts, *data_losses(report)]:
+    for name, text in [*facts, *data_losses(report), *describe_warnings(report)]:
         console.print(f"{name:<10} {text}", highlight=False, markup=False, soft_wrap=True)
-    for fault in report.warnings:
-        place = f"{fault_location(fault)}: " if fault_location(fault) else ""
-        text = f"{fault['severity']:<10} {fault['code']}: {place}{fault['message']}\n{'':<10} fix: {fault['fix']}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _files(page: Path) -> list[str]:

@@ -54,6 +54,16 @@ def _fallback(report: DataReport) -> str:
     return f"{', '.join(names)}: {why}"
 
 
+def describe_warnings(report: DataReport) -> list[tuple[str, str]]:
+    """Return `(severity, text)` of each warning of the data, with its place; the fix is on a line of its own."""
+    texts = []
+    for fault in report.warnings:
+        place = f"{fault_location(fault)}: " if fault_location(fault) else ""
+        text = f"{fault['code']}: {place}{fault['message']}\n{'':<10} fix: {fault['fix']}"
+        texts.append((fault["severity"], text))
+    return texts
+
+
 def fault_location(fault: Mapping[str, Any]) -> str:
     """Return `file:row:column` of a fault in the report."""
     return Fault("", "", "", fault["file"], fault["row"], fault["column"]).where

@@ -85,6 +85,5 @@ def prediction_collapse(series: Series) -> Issue | None:
         "nearly every answer begins with the same token for all prompts",
         series.step,
         {"answer_entropy": entropy, "reference_entropy": reference},
-        f"{advice}; labels may still be correct when scored by probability: the finished run reports a"
-        " score.normalization for which they are",
+        f"{advice}; labels may still be correct when scored by probability, with another score.normalization",
     )

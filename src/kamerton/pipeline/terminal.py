@@ -13,7 +13,7 @@ from rich.table import Table
 
 from kamerton.config.schema import Config
 from kamerton.data.gate import Prepared
-from kamerton.data.summary import data_losses, describe_preferences
+from kamerton.data.summary import data_losses, describe_preferences, describe_warnings
 from kamerton.decide.report.folds import Spread
 from kamerton.decide.report.metric_tables import Row, baseline_metrics, baseline_table, metric_table
 from kamerton.decide.report.rewards import training_rows
@@ -32,7 +32,7 @@ _TONES = {"good": "bold green", "bad": "bold red", "open": "bold"}
 def print_plan(
     console: Console, run: RunDirectory, prepared: Prepared, data: FineTuneData, total_steps: int, config: Config
 ) -> None:
-    """Print the data counts, the number of steps and its limit, and the share of tokens that is computed."""
+    """Print the data counts and warnings, the number of steps and its limit, and the share of computed tokens."""
     counts = prepared.facts.counts
     read = f"{counts['rows read']:,} rows read, " if "rows read" in counts else ""
     duplicates = (
@@ -47,8 +47,9 @@ def print_plan(
     )
     console.print(f"data   {read}{duplicates}{sizes}{labels}", highlight=False)
     rejected = {code: n for code, n in prepared.facts.rejected.items() if code != "exact-duplicate"}  # printed above
-    for name, text in data_losses(dataclasses.replace(prepared.facts, rejected=rejected)):
-        console.print(f"{name:<10} {text}", highlight=False, soft_wrap=True)
+    losses = data_losses(dataclasses.replace(prepared.facts, rejected=rejected))
+    for name, text in [*losses, *describe_warnings(prepared.facts)]:
+        console.print(f"{name:<10} {text}", highlight=False, markup=False, soft_wrap=True)
     plan = data.plan(0)
     share, exact = plan.compute_ratio()
     _, limit = binding_limit(config, data.steps_per_epoch)
