@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kamerton.jobs.screen import jobs_table, live_screen, seconds
+from kamerton.jobs.screen import job_facts, jobs_table, live_screen, seconds
 from kamerton.jobs.store import read_status
 from kamerton.locks import acquire
 from kamerton.run.opening import LOCK
@@ -44,6 +44,20 @@ def test_a_list_shows_the_reward_of_training_on_rewards(tmp_path: Path) -> None:
         jobs.append(read_status(path))
     lines = jobs_table(jobs).plain.splitlines()
     assert [line.split()[-1] for line in lines] == ["test", "0.750", "0.250"]
+
+
+def test_a_cross_validation_is_listed_with_its_out_of_fold_metrics(tmp_path: Path) -> None:
+    path = tmp_path / "cv" / "k"
+    path.mkdir(parents=True)
+    metrics = {"mean": {"accuracy": 0.5}, "out_of_fold": {"accuracy": 0.625, "loss": 2.0}}
+    (path / "run.json").write_text(json.dumps({"state": "succeeded", "metrics": metrics}))
+    job = read_status(path)
+    assert jobs_table([job]).plain.splitlines()[1].split()[-1] == "0.625"
+    console = Console(record=True, width=80, file=io.StringIO())
+    console.print(job_facts(job))
+    shown = " ".join(console.export_text().split())
+    assert "mean accuracy 0.5 " in shown
+    assert "out of fold accuracy 0.625, loss 2" in shown
 
 
 def test_times_are_short() -> None:

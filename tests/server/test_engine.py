@@ -20,6 +20,13 @@ def models() -> Models:
     return Models(most=2, context=1024)
 
 
+def test_loading_a_model_is_announced_once(capsys: pytest.CaptureFixture[str]) -> None:
+    models = Models(most=1, context=64)
+    for _ in range(2):
+        models.get("tiny", ())
+    assert capsys.readouterr().err.splitlines() == ["loading the model tiny", "the model tiny is ready"]
+
+
 class Conversation:
     """An engine and its messages by request."""
 

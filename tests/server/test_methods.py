@@ -164,6 +164,13 @@ def test_auto_of_reinforcement_is_answered_with_the_values_that_are_used(queued:
     }
 
 
+def test_a_wrong_number_of_epochs_is_named_as_it_was_sent(queued: Served, file: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=r"hyperparameters\.n_epochs: input should be greater") as error:
+        queued.client().fine_tuning.jobs.create(model="tiny", training_file=file, hyperparameters={"n_epochs": 0})
+    assert error.value.param == "hyperparameters.n_epochs"
+    assert "constrained" not in str(error.value)
+
+
 def test_hyperparameters_are_given_once(queued: Served, file: str) -> None:
     with pytest.raises(openai.BadRequestError, match=r"only in method\.dpo"):
         queued.client().fine_tuning.jobs.create(

@@ -124,7 +124,7 @@ def _prepare(request: JobRequest[Config], *, examples: int, parity: bool) -> Non
     trains = config.data.rows != "prompts"
     for text in show_examples(inputs.encoded["train"], inputs.tokenizer, examples, trains=trains):
         console.print(text)
-    _print_summary(console, inputs.prepared.facts)
+    _print_summary(console, config.name, inputs.prepared.facts)
     if parity:
         _print_parity(console, inputs, config.data)
     for line in _files(page):
@@ -151,19 +151,19 @@ def _print_parity(console: Console, inputs: Inputs, options: DataOptions) -> Non
         console.print(f"{fault.where}: {fault.message}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _print_summary(console: Console, report: DataReport) -> None:
-    """Print counts by stage, schema, splits, dropped, repaired and truncated rows, and the warnings."""
+def _print_summary(console: Console, name: str, report: DataReport) -> None:
+    """Print the counts by stage, schema, splits, dropped, repaired and truncated rows, and warnings of `name`."""
     from rich.table import Table
 
-    table = Table("stage", "rows", title=f"{report.name}: from rows to splits")
-    for name, count in report.counts.items():
-        table.add_row(name, f"{count:,}")
+    table = Table("stage", "rows", title=f"{name}: from rows to splits")
+    for stage, count in report.counts.items():
+        table.add_row(stage, f"{count:,}")
     console.print(table)
     facts = [*describe_files(report), ("schema", describe_schema(report)), ("split", describe_split(report))]
     if report.preferences:
         facts.insert(0, ("data", describe_preferences(report)))
-    for name, text in [*facts, *data_losses(report), *describe_warnings(report)]:
-        console.print(f"{name:<10} {text}", highlight=False, markup=False, soft_wrap=True)
+    for what, text in [*facts, *data_losses(report), *describe_warnings(report)]:
+        console.print(f"{what:<10} {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _files(page: Path) -> list[str]:

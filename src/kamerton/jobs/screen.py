@@ -46,7 +46,8 @@ def jobs_table(jobs: Sequence[JobStatus]) -> Text:
 
 
 def _cells(job: JobStatus) -> tuple[str, ...]:
-    test = job.metrics.get("test") or {}
+    split = "out_of_fold" if job.metrics.get("out_of_fold") else "test"  # of a cross-validation
+    test = job.metrics.get(split) or {}
     names = ("reward", *MAIN_METRICS) if job.objective in GENERATING else MAIN_METRICS
     return (
         _name(job),
@@ -56,7 +57,7 @@ def _cells(job: JobStatus) -> tuple[str, ...]:
         seconds(job.eta_s) if job.state == "running" else "",
         _number(job, "train", "loss"),
         _number(job, "validation", "loss"),
-        _number(job, "test", next((name for name in names if name in test), "loss")),
+        _number(job, split, next((name for name in names if name in test), "loss")),
     )
 
 
@@ -68,9 +69,11 @@ def job_facts(job: JobStatus) -> Table:
     """Return a table of the known facts of a job."""
     table = Table.grid(padding=(0, 2))
     examples, metrics = job.examples, {}
-    for split in ("train", "validation", "best", "base", "test"):
+    for split in ("train", "validation", "best", "base", "test", "mean", "out_of_fold"):
         values = (job.metrics.get(split) or {}).items()
-        metrics[split] = ", ".join(f"{name} {value:.4g}" for name, value in values if value is not None)
+        metrics[split.replace("_", " ")] = ", ".join(
+            f"{name} {value:.4g}" for name, value in values if value is not None
+        )
     facts = {
         "run": _name(job),
         "state": job.state,

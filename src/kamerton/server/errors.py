@@ -21,6 +21,7 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 _CODES = {400: "invalid_request", 404: "unknown_url", 405: "method_not_allowed", 413: "request_too_large"}
 _MAX_FAULTS = 5  # reported per request
 _MAX_NAME = 64  # characters of a parameter name sent by a client
+_ALTERNATIVES = ("literal[", "constrained-")  # pydantic's names of the types of a parameter, no part of its name
 _FAULTS = {
     "missing": ("missing_required_parameter", "is required"),
     "extra_forbidden": ("unknown_parameter", "is not known here"),
@@ -117,6 +118,7 @@ def disk_full() -> ApiError:
 def _describe(fault: Mapping[str, Any]) -> tuple[str, str | None, str]:
     """Return (message, parameter, code) of a fault that pydantic reports."""
     place, *path = fault["loc"]
+    path = [part for part in path if not str(part).startswith(_ALTERNATIVES)]
     kind = fault["type"]
     parts = (str(part) for part in path if isinstance(part, str) or place != "body" or len(path) > 1)
     param = ".".join(f"{part[:_MAX_NAME]}…" if len(part) > _MAX_NAME else part for part in parts) or None

@@ -36,6 +36,7 @@ from kamerton.model.ends import end_tokens
 from kamerton.model.layers import base_of
 from kamerton.model.limits import positions_of
 from kamerton.model.load import load_tokenizer
+from kamerton.output import echo
 from kamerton.pipeline.shared_cache import base_key, sharing_weights
 from kamerton.run.model import load_base
 from kamerton.run.record import Batch
@@ -132,7 +133,10 @@ class Models:
             for unused in [kept for kept in self._kept if kept not in used]:
                 if len(self._kept) >= self._most:
                     del self._kept[unused]
+            name = Path(source).name  # of a run its id, otherwise the option of the group `model`
+            echo(f"loading the model {name}", err=True)
             self._kept[key] = self._load(source, key)
+            echo(f"the model {name} is ready", err=True)
         self._kept.move_to_end(key)
         return self._kept[key]
 
