@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kamerton.config.compose import compose_values
 from kamerton.model.adapter import apply_adapter
 from kamerton.model.capabilities import choose_packing
 from kamerton.model.fuse import FusedLinear, fuse
@@ -128,3 +129,11 @@ def test_a_format_that_computes_something_else_is_not_chosen(monkeypatch: pytest
     refused = choose_matmul(model, row)
     assert refused.matmul == "float32"
     assert "the loss differs by" in (refused.reason or "")
+
+
+@needs_units
+def test_the_check_of_batch_layouts_compares_in_float32() -> None:
+    """For the real model rounding to bfloat16 exceeds what the check allows: the tree would be given up for it."""
+    model = load_model(compose_values(["model=smollm2"])["model"]["name"])
+    fuse(model, matmul="bfloat16")
+    assert choose_packing(model, "tree").packing == "tree"

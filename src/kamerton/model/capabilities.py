@@ -16,6 +16,7 @@ from kamerton.errors import Fault, UserError
 from kamerton.model.attention import ATTENTION, register_attention
 from kamerton.model.layers import base_of
 from kamerton.model.loss import build_padded, predict
+from kamerton.model.matmul import exact_products
 from kamerton.model.tree import build_row
 from kamerton.plan.packing import Packing
 
@@ -84,7 +85,7 @@ def use_packing(model: nn.Module, packing: Packing) -> None:
 def _packing_problem(inner: Any) -> str | None:
     """Run rows with a shared prefix padded and as a tree; return an error or a difference in words, None if equal."""
     rows, marks = _sample(inner)
-    with _evaluation_mode(inner):
+    with _evaluation_mode(inner), exact_products():
         expected = predict(inner, build_padded(rows, marks, pad=0).to(_device(inner)))
         try:
             register_attention()

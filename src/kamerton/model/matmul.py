@@ -19,6 +19,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 MOST_EXACT_ROWS = 16  # products of fewer rows read the weight once and wait for memory: they stay in float32
 _ONEDNN: Any = torch.backends.mkldnn
+_is_exact = False
 _marked: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # as a set of weights
 
 
@@ -33,6 +34,17 @@ def use_float32(weights: Iterable[Tensor]) -> None:
     for weight in weights:
         if weight in _marked:
             del _marked[weight]
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Multiply in float32 inside the block, so that two ways of computing the same can be compared closely."""
+    global _is_exact
+    before, _is_exact = _is_exact, True
+    try:
+        yield
+    finally:
+        _is_exact = before
 
 
 def is_supported() -> bool:
@@ -60,7 +72,7 @@ def weight_product(grad: Tensor, x: Tensor, weight: Tensor, into: Tensor | None 
 
 @contextmanager
 def _format_of(weight: Tensor, rows: int) -> Iterator[None]:
-    if rows < MOST_EXACT_ROWS or weight not in _marked:
+    if _is_exact or rows < MOST_EXACT_ROWS or weight not in _marked:
         yield
         return
     _ONEDNN.matmul.fp32_precision = "bf16"

@@ -243,3 +243,13 @@ def test_a_message_names_twenty_fields_and_counts_the_others() -> None:
     assert text.startswith("c1 (1 row), c2 (2 rows)")
     assert text.endswith("c20 (20 rows), and 5 more")
     assert list_counts({"": 1, "a": 2000}) == "'' (1 row), a (2,000 rows)"
+
+
+def test_a_word_of_a_shown_sentence_is_listed(tmp_path: Path) -> None:
+    """Which of the words is meant is known from that column alone (as in WiC)."""
+    rows = [
+        {"word": "mills", "sentence1": f"{i} mills are here.", "sentence2": f"He mills {i}.", "label": "TF"[i % 2]}
+        for i in range(30)
+    ]
+    result(tmp_path, rows)
+    assert "word (30 rows)" in describe_schema(prepare(DataOptions(path=str(tmp_path / "rows.jsonl"))).facts)

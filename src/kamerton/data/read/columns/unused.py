@@ -1,8 +1,9 @@
 """Columns and turn fields that the model is not shown: which are listed, which are warnings, and which are errors.
 
-Not counted are null and empty values, columns named in `data.columns.metadata`, a column `metadata`, and values whose
-text occurs in the shown columns. All others are listed with the schema. A field that changes the meaning of the row
-(`KINDS`) is an error; a field with text, or with the name of a part of the question, is a warning.
+Not counted are null and empty values, columns named in `data.columns.metadata`, a column `metadata`, and values that
+are a shown text or a sentence of one. A word of one is counted: without its column nobody knows which is meant. All
+others are listed with the schema. A field that changes the meaning of the row (`KINDS`) is an error; a field with text,
+or with the name of a part of the question, is a warning.
 """
 
 from __future__ import annotations
@@ -132,17 +133,25 @@ def _is_shown(value: object, texts: Sequence[str]) -> bool:
     strings = list(_strings(value))
     if not strings or not texts:
         return False
-    if all(any(string.strip() in text for text in texts) for string in strings):
+    if all(any(_repeats(string.strip(), text) for text in texts) for string in strings):
         return True
     return len(strings) == 1 and all(text.strip() in strings[0] for text in texts)
+
+
+def _repeats(part: str, text: str) -> bool:
+    return part in text if _is_sentence(part) else part == text.strip()
+
+
+def _is_sentence(text: str) -> bool:
+    """Return whether a text has at least 20 characters and three words."""
+    return len(text) >= 20 and len(text.split(None, 3)) >= 3
 
 
 def count_value(counts: dict[str, Unused], value: UnusedValue, file: str, row: int) -> None:
     """Add a value to the statistics of its field in `counts`."""
     stats = counts.setdefault(value.name, Unused())
     stats.rows += 1
-    # A text: a sentence of at least 20 characters and three words, also within a list or an object.
-    stats.texts += any(len(text) >= 20 and len(text.split(None, 3)) >= 3 for text in _strings(value.value))
+    stats.texts += any(map(_is_sentence, _strings(value.value)))  # also within a list or an object
     stats.column, stats.form = value.column, type(value.value).__name__
     if isinstance(value.value, list) and any(isinstance(item, Mapping | list) for item in value.value):
         stats.form = "objects"
