@@ -132,6 +132,7 @@ def test_a_format_that_computes_something_else_is_not_chosen(monkeypatch: pytest
 
 
 @needs_units
+@pytest.mark.slow
 def test_the_check_of_batch_layouts_compares_in_float32() -> None:
     """For the real model rounding to bfloat16 exceeds what the check allows: the tree would be given up for it."""
     model = load_model(compose_values(["model=smollm2"])["model"]["name"])
