@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from kamerton.model.kernels import Projection, gated_mlp, project, rms_norm, rotary
 from kamerton.model.layers import base_of
-from kamerton.model.matmul import use_bfloat16, use_float32
+from kamerton.model.matmul import is_bfloat16, use_bfloat16, use_float32
 
 _ROTARY = "apply_rotary_pos_emb"
 
@@ -202,9 +202,12 @@ def _projection(layer: Any, training: bool) -> Projection | None:
     """Return the layer's weights if it is a matrix product with at most one adapter on it, else None."""
     if type(layer) in (nn.Linear, FusedLinear):
         return Projection(layer.weight) if layer.bias is None else None
-    if not hasattr(layer, "lora_A") or type(getattr(layer, "base_layer", None)) not in (nn.Linear, FusedLinear):
+    base: Any = getattr(layer, "base_layer", None)
+    if not hasattr(layer, "lora_A") or type(base) not in (nn.Linear, FusedLinear):
         return None
-    base, active = layer.base_layer, layer.active_adapters
+    if type(base) is FusedLinear and not is_bfloat16(base.weight):  # float32 keeps the rounding of earlier versions
+        return None
+    active = layer.active_adapters
     if layer.disable_adapters or layer.merged or len(active) != 1 or layer.lora_variant or base.bias is not None:
         return None
     (name,) = active

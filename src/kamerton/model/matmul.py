@@ -36,6 +36,11 @@ def use_float32(weights: Iterable[Tensor]) -> None:
             del _marked[weight]
 
 
+def is_bfloat16(weight: Tensor) -> bool:
+    """Return whether the kernels multiply with this weight in bfloat16."""
+    return weight in _marked
+
+
 @contextmanager
 def exact_products() -> Iterator[None]:
     """Multiply in float32 inside the block, so that two ways of computing the same can be compared closely."""
