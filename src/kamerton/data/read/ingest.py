@@ -19,13 +19,13 @@ from kamerton.data.read.columns.layout import Fields, Layout
 from kamerton.data.read.columns.schema import find_layout
 from kamerton.data.read.exports.rows import Exports, Row, joined_rows
 from kamerton.data.read.files.containers import DAMAGE, layers
+from kamerton.data.read.nested import parse_cell
 from kamerton.data.read.preferences.rows import PreferenceReader
 from kamerton.data.read.preferences.scored import join_scored
 from kamerton.data.read.reading import Reading
 from kamerton.data.read.records import read_rows
 from kamerton.data.read.sources import SPLITS
 from kamerton.data.read.split_column import SplitColumn
-from kamerton.data.read.tables.cells import parse_cell
 from kamerton.data.read.unmatched import Names, Unmatched, report_unknown_metadata
 from kamerton.data.read.unreadable import FEW, MAX_ROWS, Unreadable
 from kamerton.data.stored import completion_key, prompt_key, row_id

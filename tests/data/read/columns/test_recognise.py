@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kamerton.data.gate import prepare
 from kamerton.data.options import DataOptions
 from kamerton.data.validation import read_examples, validate
 from support.rows import question, write_jsonl
@@ -69,6 +71,22 @@ READ: dict[str, Any] = {
         lambda i: {"problem": question(i), "answer": f"{i}", "domain": ["Sums"]},
         *(question(0), "0"),
     ),
+    "apps": (
+        lambda i: {
+            "problem_id": i,
+            "question": question(i),
+            "solutions": json.dumps([text(i), "pass"]),
+            "input_output": json.dumps({"inputs": ["1"]}),
+            "starter_code": "" if i else "def f():",
+        },
+        *(f"{question(0)}\n\ndef f():", text(0)),
+    ),
+    "listed programs": (lambda i: {"question": question(i), "solutions": [text(i), "x"]}, question(0), text(0)),
+    "printed answers": (
+        lambda i: {"question": question(i), "context": text(i), "answers": str({"text": [f"{i} mills"]})},
+        *(f"{text(0)}\n\n{question(0)}", "0 mills"),
+    ),
+    "lists as answers": (lambda i: {"question": question(i), "answer": f"['a', {i}]"}, question(0), "['a', 0]"),
     "braintrust": (lambda i: {"input": question(i), "expected": text(i)}, question(0), text(0)),
 }
 
@@ -101,6 +119,27 @@ UNCLEAR: dict[str, Any] = {
         "mill",
     ),
     "tags": (lambda i: {"tokens": [f"Town{i}", "mills"], "ner_tags": ["LOC", "O"]}, "LOC, O"),
+    "printed labels": (lambda i: {"text": question(i), "label": "['mill', 'oven']"}, "mill, oven"),
+    "uie": (
+        lambda i: {
+            "content": text(i),
+            "prompt": "thing",
+            "result_list": [{"text": f"{i} mills", "start": 1}] * (i < 7),
+        },
+        '["0 mills"]',
+    ),
+    "printed uie": (
+        lambda i: {"content": text(i), "prompt": "thing", "result_list": str([{"text": f"{i} mills", "start": 1}])},
+        '["0 mills"]',
+    ),
+    "triples": (
+        lambda i: {"text": text(i), "spo_list": [{"subject": f"{i}", "predicate": "has", "object": "mills"}]},
+        '[{"subject": "0", "predicate": "has", "object": "mills"}]',
+    ),
+    "entities and relations": (
+        lambda i: {"text": text(i), "relations": [{"id": 1, "from_id": 1}], "entities": [{"id": 1, "label": "WORD"}]},
+        'entities: [{"id": 1, "label": "WORD"}]\nrelations: [{"id": 1, "from_id": 1}]',
+    ),
     "labels": (lambda i: {"text": question(i), "labels": ["mill", "oven"]}, "mill, oven"),
     "mistral": (lambda i: {"text": question(i), "labels": {"mood": "good"}}, "good"),
     "spans": (lambda i: {"text": question(i), "label": [[0, 4, "WORD"]]}, '[[0, 4, "WORD"]]'),
@@ -222,6 +261,19 @@ def test_choices_and_first_question_of_several_are_the_prompt(tmp_path: Path) ->
     (fault,) = validate(DataOptions(path=path)).errors
     example = next(iter(read_examples(DataOptions(path=path, **data_options(settings_of(fault.fix)[0])))))
     assert example.prompt == f"{text(0)}\n\n{question(0)}\n\nA. a\nB. b"
+
+
+def test_the_first_of_several_programs_is_said_to_be_the_completion(tmp_path: Path) -> None:
+    path = str(write_jsonl(tmp_path / "rows.jsonl", map(READ["apps"][0], range(120))))
+    notes = prepare(DataOptions(path=path, near_duplicates=None)).report["notes"]
+    assert "the first of solutions as the completion" in next(iter(notes.values()))
+
+
+def test_rows_in_which_nothing_is_found_are_read(tmp_path: Path) -> None:
+    path = str(write_jsonl(tmp_path / "rows.jsonl", map(UNCLEAR["uie"][0], range(8))))
+    (fault,) = validate(DataOptions(path=path)).errors
+    options = DataOptions(path=path, **data_options(settings_of(fault.fix)[0]))
+    assert [example.completion for example in read_examples(options)][6:] == ['["6 mills"]', "[]"]
 
 
 def test_a_weight_from_0_to_1_beside_texts_is_the_weight_of_the_row(tmp_path: Path) -> None:

@@ -23,6 +23,10 @@ RECORD = {
     "a.b": "dotted",
     "Tweet text": "hello",
     "pair": {"en": "yes", "pl": "tak"},
+    "written": '["x", "y"]',
+    "printed": "[{'text': 'x'}, {'text': 'y'}]",
+    "cited": "[1] Smith, 1990",
+    "no_spans": [],
 }
 
 
@@ -53,6 +57,15 @@ def test_a_wrong_path_below_a_column_is_told_from_an_unknown_column(source: str)
         (r"a\\n {q}\t.", "a\\n Why?\t."),
         ("{n} {yes}", "3 true"),
         ("{answers.text[0]}", "11"),
+        ("{written[1]}", "y"),
+        ("{written:lines}", "x\ny"),
+        ("{written}", '["x", "y"]'),
+        ("{printed.text:list}", "x, y"),
+        ("{printed:json}", '[{"text": "x"}, {"text": "y"}]'),
+        ("{cited:lines}", "[1] Smith, 1990"),
+        ("{cited[0]}", ["missing-field"]),
+        ("{no_spans.text:json}", "[]"),
+        ("{no_spans.text:list}", ["missing-field"]),
         ("{spans.text[1]}", "b"),
         ("{spans[1].text}", "b"),
         ("{answers.text:list}", "11, 12"),

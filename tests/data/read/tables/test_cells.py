@@ -14,7 +14,6 @@ import pytest
 from kamerton.data.data_file import DataFile
 from kamerton.data.options import Columns
 from kamerton.data.read.records import read_rows
-from kamerton.data.read.tables.cells import parse_cell
 from kamerton.errors import Fault
 
 TURNS = [{"role": "user", "content": 'Where\'s the "mill"?'}, {"role": "assistant", "content": "At the river."}]
@@ -58,9 +57,3 @@ def test_cells_that_cannot_be_parsed_are_faults(cell: str, tmp_path: Path) -> No
     fault = read(tmp_path / "rows.csv", {"messages": cell, "id": "1"})
     assert isinstance(fault, Fault)
     assert (fault.code, fault.column) == ("bad-json", "messages")
-
-
-def test_large_and_deeply_nested_python_lists_are_refused() -> None:
-    assert parse_cell("[" * 40 + "'a'" + "]" * 40) is None
-    assert parse_cell("['" + "a" * 2**20 + "']") is None
-    assert parse_cell("[" * 100_000) is None

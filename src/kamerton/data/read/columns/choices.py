@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
+from kamerton.data.read.nested import unpacked
 from kamerton.data.template import ANSWERS
 
 TEXT_KEYS = ("text", "texts", "choices", "options")
@@ -40,7 +41,7 @@ def options_of(values: Sequence[object], names: Sequence[str]) -> list[Option]:
         while options and not options[-1].text.strip():
             options.pop()
         return options
-    value = values[0]
+    value = unpacked(values[0])
     if isinstance(value, Mapping):
         texts = next((value[key] for key in TEXT_KEYS if isinstance(value.get(key), list)), None)
         if texts is None:

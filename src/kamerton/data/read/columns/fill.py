@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kamerton.data.read.columns.choices import Answer, letter_of, lettered, options_of
+from kamerton.data.read.nested import unpacked
 from kamerton.data.read.text import Action, check_text, is_blank
 from kamerton.data.template import ANSWERS, JOINS, BoundField, Template, path_text
 from kamerton.errors import Fault
@@ -41,7 +42,7 @@ def _field_text(
         return "", []
     if field.filter in ANSWERS:
         return _answer_text(field, values[0], template, record)
-    value: object = values[0]
+    value: object = unpacked(values[0]) if field.filter else values[0]
     if field.filter == "letters":
         value = lettered(options_of(values, [path_text(path) for path in field.paths]))
     elif field.filter == "json":
@@ -86,15 +87,20 @@ def _not_text_fault(field: BoundField, value: object) -> Fault:
 
 
 def value_at(record: object, path: Iterable[str | int]) -> object:
-    """Return the value of a path; of a list of objects, a key gives the list of its values. None if it is missing."""
+    """Return the value of a path; of a list of objects, a key gives the list of its values. None if it is missing.
+
+    A text that is a list or an object is read as one.
+    """
     value = record
     for key in path:
+        value = unpacked(value)
         if isinstance(value, Mapping):
             value = value.get(key, value.get(str(key)))
         elif isinstance(value, list) and isinstance(key, int):
             value = value[key] if key < len(value) else None
         elif isinstance(value, list):
-            value = [item.get(key) for item in value if isinstance(item, Mapping)] or None
+            found = [item.get(key) for item in value if isinstance(item, Mapping)]
+            value = found if found or not value else None
         else:
             return None
     return value

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from kamerton.data.template import Template
+from kamerton.data.template import Template, path_text
 from kamerton.errors import Fault
 from kamerton.shell import setting
 from kamerton.words import listed
@@ -97,6 +97,9 @@ class Layout:
         system = self.system.columns if self.system else ()
         notes = [f"{', '.join(system)} as the system turn"] if system else []
         notes += [f"{self.weight} as the weight of the row"] if self.weight else []
+        fields = self.completion_template.fields if self.completion_template else ()
+        paths = [path for field in fields for path in field.paths]
+        notes += [f"the first of {path_text(path[:-1])} as the completion" for path in paths if path[-1] == 0]
         return notes + ([f"{self.history} as earlier turns"] if self.history else [])
 
     def _source(self, role: str) -> str:

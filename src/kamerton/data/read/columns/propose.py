@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kamerton.data.read.columns.kinds import BOOKKEEPING, INPUTS, KIND_OF, snake_case
+from kamerton.data.read.nested import is_printed, unpacked
 from kamerton.data.read.text import is_blank
 from kamerton.errors import Fault
 from kamerton.shell import setting
@@ -99,10 +100,16 @@ def context_field(name: str, value: object) -> tuple[str, bool]:
 
 
 def answer_field(name: str, value: object) -> str:
-    """Return the field of an answer: of a list of answers the first, of an object its text."""
+    """Return the field of an answer: of a list of answers the first, of an object its text.
+
+    A text is read as a list or an object only if the name is that of several answers.
+    """
+    value = unpacked(value) if snake_case(name) in ALTERNATIVES else value
     if isinstance(value, Mapping):
         keys = {str(key).lower(): key for key in value}
-        key = next((keys[key] for key in ("text", "value", "answer", "spans", "input_text") if key in keys), None)
+        key = next(
+            (keys[key] for key in ("text", "value", "answer", "spans", "input_text", "solution") if key in keys), None
+        )
         if key is not None:
             return f"{{{name}.{key}[0]}}" if isinstance(value[key], list) else f"{{{name}.{key}}}"
     if isinstance(value, list) and value:
@@ -121,6 +128,8 @@ def pair_setting(prompt: str, completion: str) -> str:
 def completion_setting(name: str, values: Sequence[object]) -> str:
     """Return the setting that reads a column as the completion; numbers as texts, lists joined by commas."""
     value = values[0] if values else ""
+    are_printed = bool(values) and all(map(is_printed, values))  # by Python, which no model should learn
+    value = unpacked(value) if are_printed or snake_case(name) in ALTERNATIVES else value
     if isinstance(value, str):
         return setting("data.columns.completion", name)
     if isinstance(value, list) and snake_case(name) in ALTERNATIVES:

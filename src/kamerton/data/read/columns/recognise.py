@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from kamerton.data.read.columns.extracted import extracted, printed_labels, tagged_words
 from kamerton.data.read.columns.multiple_choice import multiple_choice
 from kamerton.data.read.columns.named import ANSWER_NAMES, CONTEXTS, LABELS, QUESTIONS, Columns, Recognised, Record
 from kamerton.data.read.columns.propose import answer_field, context_field, template_settings, unclear
-from kamerton.data.read.columns.solutions import reasoned, solution_and_answer, trajectories
+from kamerton.data.read.columns.solutions import listed_solutions, reasoned, solution_and_answer, trajectories
 from kamerton.data.read.columns.unclear import (
     INSTRUCTIONS,
     SUMMARIES,
@@ -23,8 +24,6 @@ from kamerton.data.read.columns.unclear import (
     instances,
     judged_answer,
     listed_prompt,
-    marked_parts,
-    tagged_words,
     title,
     translation,
 )
@@ -60,6 +59,7 @@ def recognise(names: Sequence[str], head: Sequence[Record]) -> Recognised | Faul
         commits,
         reasoned,
         solution_and_answer,
+        listed_solutions,
         translation,
         title,
         multiple_choice,
@@ -67,7 +67,7 @@ def recognise(names: Sequence[str], head: Sequence[Record]) -> Recognised | Faul
         judged_answer,
     )
     more = (_parallel_texts, _sql, corrected, dialogue_questions, _question_and_context, instances, _instruction)
-    last = (marked_parts, tagged_words, _answers, documented_code, flagged_text, listed_prompt)
+    last = (extracted, tagged_words, printed_labels, _answers, documented_code, flagged_text, listed_prompt)
     for rule in (*rules, *more, _summary, _listed_label, *last):
         result = rule(columns)
         if result is not None:
@@ -179,8 +179,7 @@ def _answers(columns: Columns) -> Recognised | None:
     question, answer = columns.find(QUESTIONS), columns.find(("answers", "answer"))
     if question is None or answer is None or columns.find(("answer", "response", "completion")) not in (None, answer):
         return None
-    value = columns.sample(answer)
-    field = answer_field(answer, value)
-    if isinstance(value, str | int | float | None) or field == f"{{{answer}}}":
+    field = answer_field(answer, columns.sample(answer))
+    if field == f"{{{answer}}}":
         return None
     return Recognised(f"{{{question}}}", field) if isinstance(columns.sample(question), str) else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from kamerton.data.read.columns.named import ANSWER_NAMES, QUESTIONS, Columns
+from kamerton.data.read.columns.named import ANSWER_NAMES, QUESTIONS, Columns, Recognised
 from kamerton.data.read.columns.propose import answer_field, template_settings, unclear
+from kamerton.data.read.nested import unpacked
 from kamerton.errors import Fault
 from kamerton.words import listed
 
@@ -50,6 +51,19 @@ def trajectories(columns: Columns) -> Fault | None:
     if solution is not None:
         ways.append((template_settings(f"{{{question}}}", f"{{{solution}}}"), f"trains on {solution} alone"))
     return unclear("the rows have the reasoning and the answer of a model", ways, pairs[0][0])
+
+
+def listed_solutions(columns: Columns) -> Recognised | None:
+    """Recognise a problem with a list of programs that solve it, also as a text of JSON (APPS): the first is learnt."""
+    question, solutions = columns.find(TASKS), columns.names.get("solutions")
+    if question is None or solutions is None or columns.filled((*ANSWER_NAMES, "solution")):
+        return None
+    programs = unpacked(columns.sample(solutions))
+    if not isinstance(programs, list) or not all(isinstance(program, str) for program in programs):
+        return None
+    start = columns.names.get("starter_code")
+    prompt = f"{{{question}}}" + (f"\\n\\n{{{start}?}}" if start else "")
+    return Recognised(prompt, f"{{{solutions}[0]}}")
 
 
 def solution_and_answer(columns: Columns) -> Fault | None:

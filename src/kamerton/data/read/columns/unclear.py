@@ -69,29 +69,6 @@ def dialogue_questions(columns: Columns) -> Fault | None:
     )
 
 
-def tagged_words(columns: Columns) -> Fault | None:
-    """Return the fault of words with a tag each."""
-    words = columns.find(("tokens", "words"))
-    tags = [name for key, name in columns.names.items() if key in ("tags", "labels") or key.endswith("_tags")]
-    tags.sort(key=lambda name: "ner" not in name)
-    if words is None or not tags or not isinstance(columns.sample(words), list):
-        return None
-    settings = template_settings(f"{{{words}:words}}", f"{{{tags[0]}:list}}")
-    return unclear("the rows are words with a tag each", [(settings, f"writes {tags[0]} with commas")], words)
-
-
-def marked_parts(columns: Columns) -> Fault | None:
-    """Return the fault of texts whose parts are marked with labels, as exports have them."""
-    text, parts = columns.find(("text", "sentence", "prompt", "input")), columns.find(("entities",))
-    value = columns.sample(parts) if parts else None
-    if text is None or not isinstance(value, list) or columns.find((*LABELS, *ANSWER_NAMES, "intent", "class")):
-        return None
-    if not all(isinstance(part, Mapping) and set(part) == {"text", "label"} for part in value):
-        return None
-    settings = template_settings(None, f"{{{parts}:json}}")
-    return unclear("the texts have parts that are marked with labels", [(settings, "writes the parts as JSON")], text)
-
-
 def answers_of_two(columns: Columns) -> Fault | None:
     """Return the fault of answers by people beside those by a model (HC3), lists of texts or texts."""
     question, people = columns.find(QUESTIONS), columns.find(("human_answers", "human_answer"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from kamerton.data.read.conversations.listed import turn_items
 from kamerton.data.read.conversations.roles import is_turn, role_of
-from kamerton.data.read.tables.cells import parse_cell
+from kamerton.data.read.nested import parse_cell
 
 A_TURN = re.compile(r"""\s*\[?\s*\{\s*["'](role|from)["']\s*:""")  # the beginning of turns as JSON
 

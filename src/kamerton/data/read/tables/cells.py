@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kamerton.data.options import Columns
 from kamerton.data.read.columns.schema import CHAT_NAMES, COMPLETION_NAMES, PROMPT_NAMES
-from kamerton.data.read.conversations.call_forms import python_value
-from kamerton.data.read.conversations.calls import parse_json
+from kamerton.data.read.nested import parse_cell
 from kamerton.errors import Fault
 
 Rows = Iterator[tuple[int, dict[str, Any] | Fault]]
@@ -43,17 +41,6 @@ def parsed_cells(rows: Rows, columns: Columns, file: str) -> Rows:
             elif parsed is not None and (name in turns or name in VALUES or _are_turns(parsed)):
                 record[name] = parsed
         yield number, fault or record
-
-
-def parse_cell(text: str) -> list[Any] | dict[str, Any] | None:
-    """Return the list or object in a cell, written as JSON or as Python prints it; None for other texts."""
-    try:
-        value = parse_json(text)
-    except json.JSONDecodeError:
-        value = python_value(text)
-    except ValueError:  # JSON with a key twice or NaN
-        return None
-    return value if isinstance(value, list | dict) else None
 
 
 def _turns_of_lists(value: dict[str, Any]) -> Any:
