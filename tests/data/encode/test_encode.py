@@ -254,7 +254,10 @@ def test_truncation_keeps_the_completion(gate: Gate, tmp_path: Path) -> None:
             assert cut.targets(i).sum() == cut.target_counts[i] > 190
             assert not cut.targets(i)[0]
     assert cut.report["lost_target_percent"] == pytest.approx(100 * lost / whole.target_counts.sum())
-    assert [fault.code for fault in log.kept] == ["lost-targets"]
+    assert [fault.code for fault in log.kept] == ["lost-targets", "too-long"]
+    assert log.errors == 0
+    assert log.kept[1].message.startswith("2 of 32 rows have more tokens than data.max_length (200): the longest has")
+    assert log.kept[1].message.endswith("; they are cut to 200 tokens, the beginning of the prompt first")
     log.flush()
     cuts = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
     assert [(cut["action"], cut["codes"], cut["kept"]) for cut in cuts] == [("truncated", ["too-long"], 200)] * 2

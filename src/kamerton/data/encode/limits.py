@@ -73,9 +73,9 @@ class Limits:
         """Log the faults of all splits together."""
         if (untrained := self.untrained.fault()) is not None:
             self.log.add(untrained)
-        if self._first_long is not None and self.overlong != "truncate":
+        if self._first_long is not None:
             fault = self._too_long(np.concatenate(self._lengths), *self._first_long)
-            (self.log.warn if self.overlong == "drop" else self.log.add)(fault)
+            (self.log.warn if self.overlong in ("drop", "truncate") else self.log.add)(fault)
         if self.overlong == "chunk" and self._lengths and not self._has_text:
             message = (
                 "data.overlong=chunk has no effect: it cuts plain text, and every row has a prompt and a completion"
@@ -105,6 +105,9 @@ class Limits:
         cut = "data.overlong=truncate (the prompt loses its beginning)"
         if self.overlong == "drop":
             message, cut = f"{message}; they are left out", "nothing, if that is meant; else data.overlong=truncate"
+        elif self.overlong == "truncate":
+            message = f"{message}; they are cut to {self.most:,} tokens, the beginning of the prompt first"
+            cut = "nothing, if that is meant; else data.overlong=drop (leaves them out)"
         else:
             cut += " or data.overlong=drop (leaves them out)"
             cut = f"data.overlong=chunk (windows of plain text), {cut}" if self._has_long_text else cut
