@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from kamerton.config.compose import compose_values
+from kamerton.data.example import Message
 from kamerton.model.load import load_model
 from kamerton.server.generation.engine import Engine
 from kamerton.server.generation.model_cache import Models, Served
@@ -72,13 +73,15 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     served = Models(most=1, context=4096).get(options.model, ())
-    models = Endless(served)
+    models, rounded = Endless(served), Endless(Models(most=1, context=4096, quantize="int8").get(options.model, ()))
     plain = load_model(compose_values([f"model={options.model}"])["model"]["name"]).eval()
-    prompts = [served.chat_tokens([("user", PROMPT.format(i))]) for i in range(8)]
+    prompts = [served.chat_tokens([Message("user", PROMPT.format(i))]) for i in range(8)]
     sides: dict[str, tuple[int, Callable[[], float]]] = {
         "engine, 1 stream": (1, lambda: engine_side(models, options.model, options.tokens, 1)),
+        "engine, 1 stream, int8": (1, lambda: engine_side(rounded, options.model, options.tokens, 1)),
         "generate, 1 prompt": (1, lambda: generate_side(plain, prompts[:1], options.tokens, 1)),
         "engine, 8 streams": (8, lambda: engine_side(models, options.model, options.tokens, 8)),
+        "engine, 8 streams, int8": (8, lambda: engine_side(rounded, options.model, options.tokens, 8)),
         "generate, 8 prompts in turn": (8, lambda: generate_side(plain, prompts, options.tokens, 1)),
         "generate, 8 prompts as a batch": (8, lambda: generate_side(plain, prompts, options.tokens, 8)),
     }

@@ -53,10 +53,18 @@ TASKS = {
 LEAN = 64  # tokens of one forward pass; a longer row gets a pass of its own
 
 # What each side is: the script that runs it, the environment it runs in, its flags, and the words for the table.
+# The number format is float32 unless named: `bf16` is autocast to bfloat16, `pure` weights and optimizer in bfloat16.
 TRL_FAST: dict[str, Any] = {"gradient_checkpointing": False}
+TRL_GROUPED = TRL_FAST | {"train_sampling_strategy": "group_by_length"}
 LF_FAST = {"disable_gradient_checkpointing": True, "train_sampling_strategy": "group_by_length"}
 SIDES: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "kamerton": ("with_kamerton.py", "", {}, "Kamerton"),
+    "kamerton-bfloat16": (
+        "with_kamerton.py",
+        "",
+        {"overrides": ["model.matmul=bfloat16"]},
+        "Kamerton, `model.matmul=bfloat16`",
+    ),
     "kamerton-lean": (
         "with_kamerton.py",
         "",
@@ -69,14 +77,37 @@ SIDES: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "trl-grouped": (
         "with_trl.py",
         "trl",
-        TRL_FAST | {"train_sampling_strategy": "group_by_length"},
+        TRL_GROUPED,
         "TRL, `group_by_length`",
+    ),
+    "trl-grouped-bf16": ("with_trl.py", "trl", TRL_GROUPED | {"bf16": True}, "TRL, `group_by_length`, `bf16`"),
+    "trl-grouped-pure": (
+        "with_trl.py",
+        "trl",
+        TRL_GROUPED | {"dtype": "bfloat16"},
+        "TRL, `group_by_length`, model in bfloat16",
     ),
     "lf": ("with_llamafactory.py", "llamafactory", {}, "LLaMA-Factory, as it comes"),
     "lf-grouped": ("with_llamafactory.py", "llamafactory", LF_FAST, "LLaMA-Factory, `group_by_length`"),
+    "lf-grouped-bf16": ("with_llamafactory.py", "llamafactory", LF_FAST | {"bf16": True}, "LLaMA-Factory, `bf16`"),
+    "lf-grouped-pure": (
+        "with_llamafactory.py",
+        "llamafactory",
+        LF_FAST | {"pure_bf16": True},
+        "LLaMA-Factory, `pure_bf16`",
+    ),
     "litgpt": ("with_litgpt.py", "litgpt", {}, "LitGPT"),
+    "litgpt-mixed": ("with_litgpt.py", "litgpt", {"precision": "bf16-mixed"}, "LitGPT, `bf16-mixed`"),
+    "litgpt-pure": ("with_litgpt.py", "litgpt", {"precision": "bf16-true"}, "LitGPT, `bf16-true`"),
 }
-ONCE = ("plain", "litgpt", "trl", "lf", "kamerton-lean")  # never the fastest peer: measured in the first repeat only
+ONCE = (
+    "plain",
+    "litgpt",
+    "litgpt-mixed",
+    "trl",
+    "lf",
+    "kamerton-lean",
+)  # never the fastest peer: measured in the first repeat only
 
 
 def write_task(name: str, data: Path, folder: Path, limit: int | None) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from kamerton.config.training import check_training
             "model.matmul",
             "trainer.precision=bf16-mixed",
         ),
+        (["score.quantize=int8", "score.mode=labels"], "score.quantize", "does nothing with score.mode=labels"),
         (["adapter=qlora", "adapter.init=pissa"], "adapter.init", "4 bits"),
         (["adapter=qlora", "model.export=merged"], "model.export", "4 bits"),
         (["optimizer=schedule_free"], "scheduler.name", "schedule-free"),

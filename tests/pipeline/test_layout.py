@@ -39,7 +39,7 @@ def test_on_a_cpu_the_loss_is_our_own(tmp_path: Path) -> None:
 
 def test_resuming_off_the_gpu_reports_the_changed_loss_kernel(tmp_path: Path) -> None:
     batch, (event,) = settled(tmp_path, {"cut": "tree", "max_tokens": 512, "liger": True})
-    assert batch == {"cut": "tree", "max_tokens": 512, "liger": False, "matmul": "float32"}
+    assert batch == {"cut": "tree", "max_tokens": 512, "liger": False, "matmul": "float32", "kernels": None}
     assert event["code"] == "liger"
     assert "rounding will differ" in event["message"]
 
@@ -81,3 +81,26 @@ def test_a_processor_without_bfloat16_is_reported(tmp_path: Path, monkeypatch: p
     _, (event,) = settled(tmp_path, None, "model.matmul=bfloat16")
     assert event["level"] == "warn"
     assert "has no effect" in event["message"]
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+def test_a_new_run_uses_the_latest_kernels_that_work_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiles: bool
+) -> None:
+    for folder in ("run", "resumed"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setattr(layout, "library", lambda: object() if compiles else None)
+    monkeypatch.setattr(layout, "fuse", lambda *_, **__: None)
+    batch, events = settled(tmp_path / "run", None)
+    assert batch["kernels"] == (3 if compiles else 2)
+    assert events == []
+    resumed, events = settled(tmp_path / "resumed", {**batch, "kernels": 3})
+    assert resumed["kernels"] == 3
+    assert [event["code"] for event in events] == ([] if compiles else ["kernels"])
+
+
+def test_a_run_of_an_older_version_keeps_its_arithmetic(tmp_path: Path) -> None:
+    older = {"cut": "tree", "max_tokens": 512, "liger": False, "matmul": "float32"}
+    batch, events = settled(tmp_path, older)
+    assert batch["kernels"] is None
+    assert events == []

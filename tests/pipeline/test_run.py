@@ -124,7 +124,7 @@ def test_only_rank_0_stops_before_the_ranks_agree(
         fitted.append(stop.requested)
         raise Interrupted
 
-    def to_train(_: Config, model: Any) -> Any:
+    def to_train(_: Config, model: Any, *__: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return model
 

@@ -148,8 +148,8 @@ def test_a_finished_run_frees_its_model(configure: Configure, adapter: str, monk
     held: list[Any] = []
     plain = kamerton.pipeline.run.to_train
 
-    def to_train(config: Config, model: Any) -> Any:
-        tuned = plain(config, model)
+    def to_train(config: Config, model: Any, *kernels: Any) -> Any:
+        tuned = plain(config, model, *kernels)
         held.append(weakref.ref(next(weight for weight in tuned.parameters() if weight.requires_grad)))
         return tuned
 

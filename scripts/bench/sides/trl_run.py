@@ -27,7 +27,7 @@ def settings(job: dict[str, Any], **own: Any) -> dict[str, Any]:
         "save_strategy": "no",
         "report_to": [],
         **own,
-        **job["flags"],
+        **{name: value for name, value in job["flags"].items() if name != "dtype"},
     }
 
 
@@ -36,7 +36,9 @@ def parts(job: dict[str, Any], row: Callable[[dict[str, Any]], dict[str, Any]]) 
     disable_caching()
     lines = Path(job["rows"]).read_text().splitlines()
     return {
-        "model": AutoModelForCausalLM.from_pretrained(job["model"], dtype="float32", **job.get("load", {})),
+        "model": AutoModelForCausalLM.from_pretrained(
+            job["model"], dtype=job["flags"].get("dtype", "float32"), **job.get("load", {})
+        ),
         "processing_class": AutoTokenizer.from_pretrained(job["model"]),
         "peft_config": LoraConfig(task_type="CAUSAL_LM", **ADAPTER) if job["kind"] == "lora" else None,
         "train_dataset": Dataset.from_list([row(json.loads(line)) for line in lines]),

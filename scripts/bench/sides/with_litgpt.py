@@ -61,16 +61,17 @@ def sample(row: dict[str, Any]) -> dict[str, Any]:
 def main(job: dict[str, Any]) -> None:
     from litgpt.finetune import full, lora
 
+    precision = job["flags"].get("precision", "32-true")
     module = lora if job["kind"] == "lora" else full
     model = converted(Path(job["model"]))
     adapter = {"lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.0, **{f"lora_{layer}": True for layer in LAYERS}}
     start_clock_with_first_batch(module)
-    save_settings(module, adapter | {"checkpoint_dir": str(model), "precision": "32-true"})
+    save_settings(module, adapter | {"checkpoint_dir": str(model), "precision": precision})
     rates = {"lr": job["lr"], "weight_decay": 0.0, "betas": [0.9, 0.999], "fused": True}
     module.setup(
         checkpoint_dir=model,
         out_dir=Path(job["out"]),
-        precision="32-true",
+        precision=precision,
         data=Rows(job["tokens"], job["seed"]),
         train=TrainArgs(
             save_interval=None,

@@ -105,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--max-upload-mb", type=int, default=512, metavar="N", help="the largest file, in MiB (512)")
     parser.add_argument("--max-running", type=int, metavar="N", help="jobs that train at once (one per GPU, or one)")
+    parser.add_argument(
+        "--quantize", choices=["int8"], help="generate with weights rounded to 8 bits: faster on a CPU, nearly the same"
+    )
     parser.error = partial(reject_flag, command="serve")  # type: ignore[method-assign]
     return parser
 
@@ -138,7 +141,9 @@ def to_settings(options: argparse.Namespace) -> Settings:
         faults += error.faults
     if faults:
         raise UserError(faults)
-    return Settings(root, tokens, models, aliases, runs, options.max_upload_mb * MIB, options.max_running)
+    return Settings(
+        root, tokens, models, aliases, runs, options.max_upload_mb * MIB, options.max_running, options.quantize
+    )
 
 
 def _tokens(options: argparse.Namespace) -> tuple[tuple[str, str], ...]:

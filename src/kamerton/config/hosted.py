@@ -22,7 +22,10 @@ _USED = (
     *("objective", "reward"),
     *("logger=csv", "callbacks.progress_bar=null", "callbacks.model_summary=null"),
 )
-_UNUSED = ("data.max_length", "data.overlong", "score.labels", "score.normalization", "score.content_free")
+_UNUSED = (
+    *("data.max_length", "data.overlong"),
+    *("score.labels", "score.normalization", "score.content_free", "score.quantize"),
+)
 _OWN = ("max_new_tokens", "updates", "baseline", "standardise", "clip", "clip_high", "kl_weight")  # of grpo
 
 

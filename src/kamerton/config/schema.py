@@ -111,7 +111,8 @@ class ScoreOptions:
 
     `auto` is labels where the data have them, generate where they have functions to call, else reference. The other
     options are those of `generate`: `constrain` lets the answer be one of the labels only; `temperature` 0 is greedy
-    decoding; sampled answers depend on `seed`, the example, and nothing else.
+    decoding; sampled answers depend on `seed`, the example, and nothing else; `quantize` int8 generates with weights of
+    8 bits, on a CPU.
 
     Of `labels`, exact finds the log-probability of each; argmax which is the most likely alone, faster. The one with
     the highest log-probability is predicted, divided by its tokens or bytes if `normalization` says so, and, with
@@ -129,6 +130,7 @@ class ScoreOptions:
     temperature: Annotated[float, Ge(0)] = 0.0
     top_p: Annotated[float, Gt(0), Le(1)] = 1.0
     seed: Annotated[int, Ge(0)] = 0
+    quantize: Literal["int8"] | None = None
     data: str | None = None
 
 

@@ -41,6 +41,9 @@ def check_training(values: Mapping[str, Any]) -> list[Fault]:
     for key, default in (("labels", "exact"), ("normalization", "sum"), ("content_free", None)):
         if mode not in ("auto", "labels") and not used and options.get(key, default) != default:
             faults.append(_unused(f"score.{key}", f"score.mode={mode}", "choose score.mode=labels, or leave it out"))
+    generates = mode in ("auto", "generate") or mapping_at(values, "eval").get("score") == "generate"
+    if options.get("quantize") is not None and not generates:
+        faults.append(_unused("score.quantize", f"score.mode={mode}", "choose score.mode=generate, or leave it out"))
     return [*faults, *_monitor(mapping_at(values, "monitor")), *check_hosted(values)]
 
 

@@ -17,18 +17,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from kamerton.model.kernels import Projection, gated_mlp, project, rms_norm, rotary
+from kamerton.model import native
+from kamerton.model.kernels import rms_norm, rotary
 from kamerton.model.layers import base_of
 from kamerton.model.matmul import is_bfloat16, use_bfloat16, use_float32
+from kamerton.model.projections import Projection, gated_mlp, project
+from kamerton.model.siblings import ATTENTION_INPUTS, siblings
+
+KERNELS = COMPILED = 3  # version of the arithmetic; 1: peft computes LoRA in float32; 3: with compiled parts (`native`)
 
 _ROTARY = "apply_rotary_pos_emb"
 
 
-def fuse(model: nn.Module, *, matmul: str = "float32") -> list[str]:
+def fuse(model: nn.Module, *, matmul: str = "float32", kernels: int = KERNELS) -> list[str]:
     """Replace all supported modules; return the names of the replaced classes and functions.
 
     `matmul` bfloat16: the products of the model's own linear layers are multiplied in bfloat16 (`matmul.py`).
+    `kernels` is the version of the arithmetic that the run began with (`KERNELS`).
     """
+    native.use(kernels >= COMPILED)
+    linear = _fuse_linear(model, matmul, kernels)
     replacements: dict[type, type | None] = {}
     for module in model.modules():
         kind = type(module)
@@ -43,7 +51,8 @@ def fuse(model: nn.Module, *, matmul: str = "float32") -> list[str]:
             module.__class__ = fused
     files = {name for name in {kind.__module__ for kind in replacements} if _fuse_rotary(name)}
     classes = [kind.__name__ for kind, fused in replacements.items() if fused is not None]
-    return sorted([*classes, *_fuse_tied(model), *_fuse_linear(model, matmul)]) + sorted(files)
+    _group_siblings(model, kernels)
+    return sorted([*classes, *_fuse_tied(model), *linear]) + sorted(files)
 
 
 def unfuse(model: nn.Module) -> None:
@@ -71,18 +80,30 @@ class _FusedMLP(nn.Module):
 
 
 class _FusedLoRA(nn.Module):
+    """A layer with LoRA. The first of several layers with the same input computes them all."""
+
+    others: tuple[Any, ...] = ()  # the layers that follow with the same input
+    ready: tuple[Tensor, Tensor] | None = None  # input and output, computed by the first layer
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        projection = None if args or kwargs else _projection(self, self.training)
-        if projection is None or not _plain(x):
+        ready, self.ready = self.ready, None
+        if ready is not None and ready[0] is x and not args and not kwargs:
+            return ready[1]
+        layers = (self, *self.others)
+        projections = [_projection(layer, self.training) for layer in layers]
+        if None in projections or args or kwargs or not _plain(x):
             return super().forward(x, *args, **kwargs)  # type: ignore[no-any-return]
-        return project(x, projection)
+        first, *rest = project(x, projections)  # type: ignore[arg-type]
+        for layer, output in zip(self.others, rest, strict=True):
+            layer.ready = x, output
+        return first
 
 
 class FusedLinear(nn.Linear):
     """A linear layer whose gradient can be computed in place (`gradients`), and its products in bfloat16 (`matmul`)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return project(x, Projection(self.weight)) if _plain(x) else super().forward(x)
+        return project(x, [Projection(self.weight)])[0] if _plain(x) else super().forward(x)
 
 
 class _FusedEmbedding(nn.Embedding):
@@ -97,10 +118,10 @@ class _FusedEmbedding(nn.Embedding):
         return F.embedding(ids, self.weight, self.padding_idx, sparse=True)
 
 
-def _fuse_linear(model: nn.Module, matmul: str) -> list[str]:
+def _fuse_linear(model: nn.Module, matmul: str, kernels: int) -> list[str]:
     """Replace the class of linear layers outside adapters, which have their own kernel, and mark their weights.
 
-    Frozen layers need no kernel in float32.
+    Frozen layers need no kernel in float32, and their adapters' kernels need plain ones.
     """
     linear = [
         module
@@ -110,8 +131,17 @@ def _fuse_linear(model: nn.Module, matmul: str) -> list[str]:
     for module in linear:
         if module.weight.requires_grad or matmul == "bfloat16":
             module.__class__ = FusedLinear
+        elif kernels > 1:
+            module.__class__ = nn.Linear
     (use_bfloat16 if matmul == "bfloat16" else use_float32)(module.weight for module in linear)
     return ["Linear"] if any(type(module) is FusedLinear for module in linear) else []
+
+
+def _group_siblings(model: nn.Module, kernels: int) -> None:
+    """Let the first of several layers with LoRA and the same input compute them all."""
+    for layers in siblings(model, ATTENTION_INPUTS):
+        together = kernels > 1 and all(isinstance(layer, _FusedLoRA) for layer in layers)
+        layers[0].others = tuple(layers[1:]) if together else ()
 
 
 def _fuse_tied(model: nn.Module) -> list[str]:
@@ -207,10 +237,13 @@ def _projection(layer: Any, training: bool) -> Projection | None:
         return None
     if type(base) is FusedLinear and not is_bfloat16(base.weight):  # float32 keeps the rounding of earlier versions
         return None
-    active = layer.active_adapters
-    if layer.disable_adapters or layer.merged or len(active) != 1 or layer.lora_variant or base.bias is not None:
+    if layer.merged or base.bias is not None:
         return None
-    (name,) = active
+    if layer.disable_adapters:
+        return Projection(base.weight)
+    if len(layer.active_adapters) != 1 or layer.lora_variant:
+        return None
+    (name,) = layer.active_adapters
     if name not in layer.lora_A or layer.lora_A[name].bias is not None or layer.lora_B[name].bias is not None:
         return None
     dropout = layer.lora_dropout[name]

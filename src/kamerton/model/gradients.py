@@ -1,17 +1,35 @@
-"""Accumulating gradients in place: every pass of a step adds to the existing gradient of a weight.
+"""Gradients of the kernels: computed only if wanted, and accumulated in place.
 
-By default a pass creates a new matrix, and autograd adds it to that of the passes before: a temporary as large as the
-weight, and one more pass over both.
+Every pass of a step adds to the existing gradient of a weight. By default a pass creates a new matrix, and autograd
+adds it to that of the passes before: a temporary as large as the weight, and one more pass over both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.autograd import Function
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from kamerton.model.matmul import weight_product
+
+
+class _Forgetful:
+    """Stands in for the context of a function whose backward pass will not run."""
+
+    def save_for_backward(self, *_: Tensor | None) -> None:
+        pass
+
+
+def call(function: type[Function], *inputs: Any) -> Any:
+    """Apply an autograd function; without gradients only its forward, which saves a third of a small operation."""
+    if torch.is_grad_enabled():
+        return function.apply(*inputs)  # type: ignore[no-untyped-call]
+    return function.forward(_Forgetful(), *inputs)
+
 
 _in_place: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # as a set of weights
 

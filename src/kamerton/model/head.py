@@ -53,7 +53,7 @@ class Head:
         if part is None:
             logits: Tensor = project(hidden)
         elif project.bias is None:
-            logits = forward_product(hidden, project.weight, part)
+            logits = forward_product(hidden, project.weight, project.weight[part])
         else:
             logits = F.linear(hidden, project.weight[part], project.bias[part])
         if self.scale != 1.0:

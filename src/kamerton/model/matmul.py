@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from kamerton.model.int8 import int8_products, uses_int8
+
 MOST_EXACT_ROWS = 16  # products of fewer rows read the weight once and wait for memory: they stay in float32
 _ONEDNN: Any = torch.backends.mkldnn
 _is_exact = False
@@ -57,16 +59,21 @@ def is_supported() -> bool:
     return bool(hasattr(_ONEDNN, "matmul") and _ONEDNN.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def forward_product(x: Tensor, weight: Tensor, part: slice | None = None) -> Tensor:
-    """Return `x W'` for x (T, in) and W (out, in), or for the rows `part` of W."""
+def forward_product(x: Tensor, weight: Tensor, matrix: Tensor | None = None) -> Tensor:
+    """Return `x W'` for x (T, in) and W (out, in); `matrix` replaces W by rows of it, or by it and its neighbours."""
+    if matrix is None and uses_int8(weight):
+        return int8_products(x, [weight])[0]
     with _format_of(weight, len(x)):
-        return F.linear(x, weight if part is None else weight[part])
+        return F.linear(x, weight if matrix is None else matrix)
 
 
-def backward_product(grad: Tensor, weight: Tensor, into: Tensor | None = None) -> Tensor:
-    """Return `grad W` for grad (T, out) and W (out, in), added to `into` if given."""
+def backward_product(
+    grad: Tensor, weight: Tensor, into: Tensor | None = None, *, matrix: Tensor | None = None
+) -> Tensor:
+    """Return `grad W` for grad (T, out) and W (out, in), added to `into` if given; `matrix` as above."""
+    product = weight if matrix is None else matrix
     with _format_of(weight, len(grad)):
-        return grad @ weight if into is None else into.addmm_(grad, weight)
+        return grad @ product if into is None else into.addmm_(grad, product)
 
 
 def weight_product(grad: Tensor, x: Tensor, weight: Tensor, into: Tensor | None = None) -> Tensor:

@@ -12,12 +12,13 @@ from kamerton.config.schema import Config
 from kamerton.data.encode.arrays import Encoded
 from kamerton.model.budget import find_max_tokens
 from kamerton.model.capabilities import check_loss, choose_packing, use_packing
-from kamerton.model.fuse import fuse
+from kamerton.model.fuse import COMPILED, KERNELS, fuse
 from kamerton.model.head import find_head
 from kamerton.model.liger import can_use, choose_loss, use_liger
 from kamerton.model.loss import build_padded, plain_loss
 from kamerton.model.matmul import is_supported
 from kamerton.model.matmul_probe import Matmul, choose_matmul
+from kamerton.model.native import library
 from kamerton.model.switches import autocast_format, precision_of, set_attention
 from kamerton.model.tree import build_row
 from kamerton.plan.packing import Packing
@@ -47,10 +48,11 @@ def choose_batch_layout(
     run: RunDirectory,
     console: Console,
     shared_cache: SharedCache | None = None,
-) -> Config:
-    """Return the configuration with batch layout and micro-batch limit filled in; print what was changed.
+) -> tuple[Config, Batch]:
+    """Return the configuration with batch layout and micro-batch limit filled in, and the choices; print the changes.
 
-    A resumed run keeps its loss, and its micro-batch limit unless another is given, so that its arithmetic is the same.
+    A resumed run keeps its loss and the version of its kernels, and its micro-batch limit unless another is given, so
+    that its arithmetic is the same.
     Rank 0 chooses for all ranks, because evaluation distributes micro-batches by number. Choices in `shared_cache` for
     the same model, data and machine are reused.
     """
@@ -59,7 +61,7 @@ def choose_batch_layout(
         if batch.cut is None:
             raise RuntimeError("rank 0 failed before the batch layout was chosen; see its error above")
         set_layout(config, model, batch)
-        return _with_batch(config, batch)
+        return _with_batch(config, batch), batch
     decided = _Decided(Batch(), ())
     before = run.record.batch
     try:
@@ -76,7 +78,7 @@ def choose_batch_layout(
         run.event(level, code, message, advice=advice)
         console.print(f"note   {message}", highlight=False)
     run.update(batch=decided.batch.model_dump())
-    return _with_batch(config, decided.batch)
+    return _with_batch(config, decided.batch), decided.batch
 
 
 def set_layout(config: Config, model: Any, batch: Batch) -> None:
@@ -89,7 +91,7 @@ def set_layout(config: Config, model: Any, batch: Batch) -> None:
     if batch.liger:
         use_liger(model)
     if batch.matmul is not None and uses_kernels(config):
-        fuse(model, matmul=batch.matmul)
+        fuse(model, matmul=batch.matmul, kernels=batch.kernels or 1)
 
 
 def _cache_key(config: Config, model: Any, data: Encoded, before: Batch) -> list[Any]:
@@ -115,8 +117,9 @@ def _decide(config: Config, model: Any, data: Encoded, before: Batch) -> _Decide
     target_share = float(data.target_counts.sum() / max(1, data.lengths.sum()))  # predictions per token
     liger, more = _uses_liger(config, model, int(tokens * target_share), before.liger)
     matmul, reasons = _choose_matmul(config, model, data, usable.packing, before.matmul)
-    decided = Batch(cut=usable.packing, max_tokens=int(tokens), liger=liger, matmul=matmul)
-    return _Decided(decided, (*notes, *more, *reasons))
+    kernels, changes = _choose_kernels(config, before)
+    decided = Batch(cut=usable.packing, max_tokens=int(tokens), liger=liger, matmul=matmul, kernels=kernels)
+    return _Decided(decided, (*notes, *more, *reasons, *changes))
 
 
 def _uses_liger(config: Config, model: Any, predictions: int, before: bool | None) -> tuple[bool, list[Note]]:
@@ -155,6 +158,18 @@ def _choose_matmul(
     why = f"{choice.speedup:.2f} times as fast as float32" if choice.reason is None else choice.reason
     message = f"model.matmul=auto becomes {choice.matmul}: {why}"
     return choice.matmul, [("info", "matmul", message, f"model.matmul={choice.matmul} for runs to compare with")]
+
+
+def _choose_kernels(config: Config, before: Batch) -> tuple[int | None, list[Note]]:
+    """Return the version of the kernels' arithmetic: that of a resumed run, or the latest one that works here."""
+    if not uses_kernels(config):
+        return None, []
+    if before.cut is None:
+        return KERNELS if library() is not None else COMPILED - 1, []
+    if (before.kernels or 1) < COMPILED or library() is not None:
+        return before.kernels, []
+    message = "this run used kernels that were compiled, and there is no C compiler here; rounding will differ"
+    return before.kernels, [("warn", "kernels", message, "install a C compiler")]
 
 
 def _with_batch(config: Config, decided: Batch) -> Config:

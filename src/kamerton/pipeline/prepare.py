@@ -29,9 +29,9 @@ from kamerton.train.steps import limit_train_batches, step_data, total_steps, wi
 class Ready:
     """What training and scoring need: the complete configuration, the data and the base model.
 
-    `preferences` are those of each split, empty for supervised fine-tuning; `reference_scores` the scores of their
-    completions in the test split by the model before training. Only rank 0 has those of the test split. `task` is the
-    test set `score.data`.
+    `kernels` is the version of the arithmetic that training uses (`model.fuse`). `preferences` are those of each split,
+    empty for supervised fine-tuning; `reference_scores` the scores of their completions in the test split by the model
+    before training. Only rank 0 has those of the test split. `task` is the test set `score.data`.
     """
 
     config: Config
@@ -39,6 +39,7 @@ class Ready:
     data: FineTuneData
     steps: int
     model: Any
+    kernels: int
     preferences: dict[str, Rows]
     reference_scores: pa.Table | None = None
     task: Inputs | None = None
@@ -64,7 +65,7 @@ def prepare(inputs: Inputs, session: Session) -> Ready:
         model.to(device(config))  # the layout is chosen for the device it will run on
     if config.objective.generates:  # completions follow the prompts of whole examples
         inputs.encoded.update({name: data.without_parts() for name, data in inputs.encoded.items()})
-    config = choose_batch_layout(config, model, inputs.encoded["train"], run, console, shared_cache)
+    config, batch = choose_batch_layout(config, model, inputs.encoded["train"], run, console, shared_cache)
     inputs.encoded["train"] = limit_train_batches(config, inputs.encoded["train"], run, console)
     compared = {name: data for name, data in inputs.encoded.items() if run.writes or name != "test"}  # rank 0 scores it
     preferences, scores = find_preferences(config, model, compared, inputs.tokenizer, console)
@@ -78,7 +79,7 @@ def prepare(inputs: Inputs, session: Session) -> Ready:
     config = with_warmup(config, run, steps, console)
     print_plan(console, run, inputs.prepared, data, steps, config)
     print_scoring(console, config, inputs, data.steps_per_epoch, steps)
-    return Ready(config, inputs, data, steps, model, preferences, scores, task)
+    return Ready(config, inputs, data, steps, model, batch.kernels or 1, preferences, scores, task)
 
 
 def device(config: Config) -> torch.device:

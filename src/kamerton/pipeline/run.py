@@ -56,7 +56,7 @@ def run_all(session: Session) -> None:
 def fit(ready: Ready, session: Session, pruning: Pruning | None = None) -> Any:
     """Train the model unless its training has finished, and return it. `pruning` may stop a trial (`Cancelled`)."""
     config, run, stop, console = ready.config, session.run, session.stop, session.console
-    tuned = to_train(config, ready.model)
+    tuned = to_train(config, ready.model, ready.kernels)
     counts = count_parameters(tuned)
     run.update(model={"name": short_name(config.model.name), **counts})
     if config.keeps_initial:

@@ -51,6 +51,7 @@ _LATER: dict[str, Any] = {  # keys that older runs do not have, with the values 
     "model.adapter": None,
     "model.matmul": "float32",
     "score.data": None,
+    "score.quantize": None,
     "data.columns.chosen": None,
     "data.columns.rejected": None,
     "objective": SUPERVISED,

@@ -15,8 +15,9 @@ from kamerton.config.model_options import ModelOptions
 from kamerton.config.schema import Config
 from kamerton.errors import Fault, RunFailed
 from kamerton.model.adapter import apply_adapter
-from kamerton.model.fuse import fuse, unfuse
+from kamerton.model.fuse import KERNELS, fuse, unfuse
 from kamerton.model.load import load_model
+from kamerton.model.siblings import lay_siblings_together
 from kamerton.model.switches import checkpoint_layers, compile_layers
 from kamerton.run.adapters import first_adapter_faults, merge_first
 from kamerton.run.checkpoints import LAST, best_checkpoint, damage, read_checkpoint
@@ -33,13 +34,20 @@ def load_base(config: Config) -> Any:
         trust_remote_code=model.trust_remote_code,
         seed=config.seed,
     )
-    return loaded if model.adapter is None else merge_first(loaded, model.adapter)
+    if model.adapter is not None:
+        loaded = merge_first(loaded, model.adapter)
+    if config.adapter.kind == "lora" and uses_kernels(config):
+        lay_siblings_together(loaded)
+    return loaded
 
 
-def to_train(config: Config, model: Any) -> Any:
-    """Return the model with its adapter; initial adapter weights depend only on the seed."""
+def to_train(config: Config, model: Any, kernels: int = KERNELS) -> Any:
+    """Return the model with its adapter; initial adapter weights depend only on the seed.
+
+    `kernels` is the version of their arithmetic (`fuse`).
+    """
     pl.seed_everything(config.seed, verbose=False)  # again, because loading may have used random numbers
-    return adapt(config, model)
+    return adapt(config, model, kernels)
 
 
 def chosen_checkpoint(run: Path) -> Path:
@@ -89,13 +97,13 @@ def fuse_as_configured(model: nn.Module, config: Config) -> None:
         unfuse(model)
 
 
-def adapt(config: Config, model: nn.Module) -> nn.Module:
+def adapt(config: Config, model: nn.Module, kernels: int) -> nn.Module:
     """Apply the adapter section and the model's options, and return the model to train."""
     options = dataclasses.asdict(config.adapter)
     del options["lr_ratio"]  # an option of the optimizer
     tuned = apply_adapter(model, **options)
     if uses_kernels(config):
-        fuse(tuned, matmul=fixed_matmul(config))
+        fuse(tuned, matmul=fixed_matmul(config), kernels=kernels)
     if config.model.gradient_checkpointing:
         checkpoint_layers(tuned)
     if config.model.compile:

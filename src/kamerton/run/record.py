@@ -112,13 +112,14 @@ class Data(_Part):
 class Batch(_Part):
     """How the steps are computed: batch layout, token limit of a micro-batch, whether Liger computes the loss.
 
-    `matmul` is the number format of large matrix products.
+    `matmul` is the number format of large matrix products, `kernels` the version of the kernels' arithmetic.
     """
 
     cut: Literal["tree", "packed", "padded"] | None = None
     max_tokens: _Integer | None = None
     liger: bool | None = None
     matmul: Literal["float32", "bfloat16"] | None = None
+    kernels: _Integer | None = None
 
 
 class Schedule(_Part):

@@ -182,4 +182,4 @@ def passes(mode: ScoreMode) -> int:
 
 def decoding_of(options: ScoreOptions) -> Decoding:
     """Return the decoding parameters of the options."""
-    return Decoding(options.max_new_tokens, options.temperature, options.top_p, options.seed)
+    return Decoding(options.max_new_tokens, options.temperature, options.top_p, options.seed, quantize=options.quantize)

@@ -26,7 +26,7 @@ def create_app(settings: Settings, generator: Generator | None = None) -> FastAP
 
     Starts no process and creates no folder.
     """
-    generator = generator or Generator()
+    generator = generator or Generator(quantize=settings.quantize)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

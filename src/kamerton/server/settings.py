@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 MIB = 2**20
 
@@ -16,7 +17,8 @@ class Settings:
     tenant; without any, no token is required and every client is the tenant `local`. `models` are the options of the
     group `model` that may be fine-tuned and queried, `aliases` pairs of (alias, model). `runs` are finished runs of
     `kamerton train` that every tenant may query, by run id. `max_upload` is the largest file in bytes; `max_running`
-    the number of jobs that train at once (None: one per GPU, or one without GPUs).
+    the number of jobs that train at once (None: one per GPU, or one without GPUs). `quantize` int8: models generate
+    with weights of 8 bits.
     """
 
     root: Path
@@ -26,6 +28,7 @@ class Settings:
     runs: tuple[tuple[str, Path], ...] = ()
     max_upload: int = 512 * MIB
     max_running: int | None = None
+    quantize: Literal["int8"] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

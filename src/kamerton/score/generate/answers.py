@@ -48,7 +48,9 @@ def answer_all(  # noqa: PLR0913 - by keyword
     batches = plan_batches(model, prompts, decoding, max_tokens)
     data_fingerprints = (data.fingerprint, data.examples.fingerprint)
     digest = None if partial is None else weights_digest(model)
-    fingerprint = fingerprint_of(digest, data_fingerprints, labels, decoding, sorted(ends))
+    fingerprint = fingerprint_of(
+        digest, data_fingerprints, labels, decoding, sorted(ends), *filter(None, [decoding.quantize])
+    )
     with Partial(partial, fingerprint) as done:
         pending = [batch for batch in batches if not all(position in done.rows for position in batch.examples)]
         progress(len(prompts) - sum(len(batch.examples) for batch in pending))

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from kamerton.errors import Fault, UserError
+from kamerton.model.int8 import new_tokens, quantized
 from kamerton.model.layers import base_of
 from kamerton.model.limits import positions_of
 from kamerton.model.switches import evaluation_mode
@@ -134,7 +135,7 @@ def generate(
                 answers[row.prompt] = _answer(row)
         return answers
 
-    with evaluation_mode(model):
+    with evaluation_mode(model), quantized(model, decoding.quantize):
         for _, answers in divided(batches, answer, ranks):
             yield answers
 
@@ -211,7 +212,8 @@ def _run(
             ids = torch.tensor(chosen, device=device)[:, None]
             mask = torch.cat([mask, mask.new_ones(len(remaining), 1)], dim=1)
             positions = positions + 1
-            last, cache = forward(model, ids, mask, positions, cache)
+            with new_tokens():
+                last, cache = forward(model, ids, mask, positions, cache)
 
 
 def _read(

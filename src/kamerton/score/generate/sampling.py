@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from kamerton.model.int8 import Quantize
+
 _LIKELIEST = 256  # tokens that are sorted at first; sorting the whole vocabulary takes longer than the model
 
 
@@ -23,6 +25,7 @@ class Decoding:
     """Decoding parameters: greedy, or with `temperature` > 0 sampled from the nucleus of `top_p`.
 
     `logprobs`: answers have the log-probabilities of their tokens by the model, whatever the temperature and nucleus.
+    `quantize` int8: new tokens are computed with weights of 8 bits (`model.int8`).
     """
 
     max_new_tokens: int = 256
@@ -30,6 +33,7 @@ class Decoding:
     top_p: float = 1.0
     seed: int = 0
     logprobs: bool = field(default=False, repr=False)  # not in the fingerprint of answers, which it does not change
+    quantize: Quantize | None = field(default=None, repr=False)  # in the fingerprint only if set, as by older versions
 
 
 def restrict(logits: Tensor, allowed: Sequence[Sequence[int] | None]) -> Tensor:

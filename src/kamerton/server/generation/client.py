@@ -91,7 +91,7 @@ class Generator:
     """Generate answers in one child process; at most `most` requests per tenant may be running or queued.
 
     The child uses `threads` threads (None: half of the processors). With `yields` it runs at the lowest priority, so
-    that it does not slow down training.
+    that it does not slow down training. `quantize` int8: models generate with weights of 8 bits.
     """
 
     def __init__(
@@ -102,15 +102,17 @@ class Generator:
         context: int = CONTEXT,
         threads: int | None = None,
         yields: bool = True,
+        quantize: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._most = most
-        self._options = {
+        self._options: dict[str, Any] = {
             "threads": threads or max(1, usable_cores() // 2),
             "answers": answers,
             "context": context,
             "models": MODELS,
             "yields": yields,
+            "quantize": quantize,
         }
         self._clock = clock
         self._child: _Child | None = None

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.cache_utils import DynamicLayer
 
+from kamerton.model.int8 import new_tokens
 from kamerton.score.generate.batched import forward
 from kamerton.score.generate.growing_cache import GrowingLayer, grow_in_place
 from kamerton.score.generate.sampling import Decoding, choose
@@ -83,7 +84,8 @@ def step(model: Any, batch: Batch) -> Tensor:
     ids = torch.tensor(batch.newest, device=batch.mask.device)[:, None]
     positions = batch.mask.sum(dim=1, keepdim=True)
     batch.mask = torch.cat([batch.mask, batch.mask.new_ones(len(batch.rows), 1)], dim=1)
-    logits, batch.cache = _forward(model, ids, batch.mask, positions, batch.cache)
+    with new_tokens():
+        logits, batch.cache = _forward(model, ids, batch.mask, positions, batch.cache)
     return logits
 
 

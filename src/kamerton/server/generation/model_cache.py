@@ -33,6 +33,7 @@ from kamerton.data.encode.tokenize import Prompt, StretchTokenizer
 from kamerton.data.example import DataExample, Message
 from kamerton.data.read.conversations.reasoning import OPEN
 from kamerton.model.ends import end_tokens
+from kamerton.model.int8 import Quantize, quantize
 from kamerton.model.layers import base_of
 from kamerton.model.limits import positions_of
 from kamerton.model.load import load_tokenizer
@@ -114,10 +115,14 @@ class Served:
 
 
 class Models:
-    """The most recently used models: at most `most`, unless more are in use, each limited to `context` tokens."""
+    """The most recently used models: at most `most`, unless more are in use, each limited to `context` tokens.
 
-    def __init__(self, most: int, context: int) -> None:
+    `quantize` int8: they generate with weights of 8 bits (`model.int8`).
+    """
+
+    def __init__(self, most: int, context: int, quantize: Quantize | None = None) -> None:
         self._most = most
+        self._quantize = quantize
         self._context = context
         self._kept: OrderedDict[str, Served] = OrderedDict()
         self._bases: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()
@@ -152,6 +157,8 @@ class Models:
         base, share = self._base(config)
         loaded = load_run(config, path, None, _PADDED, "auto", share) if path.is_absolute() else None
         loaded = loaded or load_named(config, "auto", share)
+        if self._quantize is not None:
+            quantize(loaded.model)
         model = config.model
         tokenizer = load_tokenizer(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
         targets = Targets(earlier_reasoning=config.data.earlier_reasoning)
@@ -159,6 +166,7 @@ class Models:
         ends = end_tokens(loaded.model, tokenizer, answer_ending(tokenizer))
         context = min(positions_of(base_of(loaded.model).config) or self._context, self._context)
         parts = [key, *(version(package) for package in ("kamerton", "torch", "transformers"))]
+        parts += [self._quantize] if self._quantize else []
         fingerprint = f"fp_{hashlib.blake2b(repr(parts).encode(), digest_size=5).hexdigest()}"
         model, device, unmarked = loaded.model, loaded.device, _unmarked(tokenizer)
         return Served(key, model, tokenizer, stretches, ends, context, device, fingerprint, base, unmarked)

@@ -59,7 +59,9 @@ def main() -> None:
     quiet_training()
     set_threads(options["threads"])
     results: list[dict[str, Any]] = []
-    engine = Engine(Models(options["models"], options["context"]), results.append, options["answers"])
+    engine = Engine(
+        Models(options["models"], options["context"], options["quantize"]), results.append, options["answers"]
+    )
     while True:
         while engine.idle or not commands.empty():  # an idle engine waits for a command
             command = commands.get()
