@@ -235,18 +235,14 @@ def _projection(layer: Any, training: bool) -> Projection | None:
     base: Any = getattr(layer, "base_layer", None)
     if not hasattr(layer, "lora_A") or type(base) not in (nn.Linear, FusedLinear):
         return None
-    if type(base) is FusedLinear and not is_bfloat16(base.weight):  # float32 keeps the rounding of earlier versions
-        return None
-    if layer.merged or base.bias is not None:
+    # In float32, a FusedLinear below an adapter keeps the rounding of earlier versions.
+    if layer.merged or base.bias is not None or (type(base) is FusedLinear and not is_bfloat16(base.weight)):
         return None
     if layer.disable_adapters:
         return Projection(base.weight)
-    if len(layer.active_adapters) != 1 or layer.lora_variant:
-        return None
-    (name,) = layer.active_adapters
+    name = layer.active_adapters[0] if len(layer.active_adapters) == 1 and not layer.lora_variant else None
     if name not in layer.lora_A or layer.lora_A[name].bias is not None or layer.lora_B[name].bias is not None:
         return None
-    dropout = layer.lora_dropout[name]
-    if training and not isinstance(dropout, nn.Identity):
+    if training and not isinstance(layer.lora_dropout[name], nn.Identity):
         return None
     return Projection(base.weight, layer.lora_A[name].weight, layer.lora_B[name].weight, float(layer.scaling[name]))
