@@ -107,8 +107,8 @@ def as_begun(before: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
 
 
 def changed_faults(path: Path, changes: Sequence[Change]) -> list[Fault]:
-    """Return the faults of resuming the run at `path` without `resume=force`."""
-    return [
+    """Return the faults of resuming the run at `path` without `resume=force`; one for other functions of a reward."""
+    faults = [
         Fault(
             "run.changed",
             f"run {path.name} was started with {key}={_show(before)}, now it is {_show(after)}",
@@ -118,6 +118,28 @@ def changed_faults(path: Path, changes: Sequence[Change]) -> list[Fault]:
         )
         for key, before, after in changes
     ]
+    before, now = (_reward_names(changes, side) for side in (1, 2))
+    if not (before or now):
+        return faults
+    replaced = tuple(f"reward.{name}" for name in {*before, *now})
+    rest = [fault for fault in faults if not _is_below(fault.column or "", replaced)]
+    old, new = " and ".join(before), " and ".join(now)
+    message, fix = f"was started with the reward {old}, now it is {new}", f"put {old} in place of {new} in reward"
+    if not before:
+        message, fix = f"was started without the reward {new}", f"leave {new} out of reward"
+    elif not now:
+        message, fix = f"was started with the reward {old} as well", f"add {old} to reward"
+    fix += " to resume it, give another run_id for a new run, or resume=force to change it"
+    return [
+        Fault("run.changed", f"run {path.name} {message}", fix, file=str(path / "config.yaml"), column="reward"),
+        *rest,
+    ]
+
+
+def _reward_names(changes: Sequence[Change], side: int) -> list[str]:
+    """Return the names of the functions that only one side has: 1 before, 2 after the changes."""
+    keys = [change[0].split(".") for change in changes if change[3 - side] is None and change[side] is not None]
+    return [key[1] for key in keys if key[0] == "reward" and key[2:] == ["_target_"]]
 
 
 def grader_faults(path: Path, before: str | None, now: str | None, changes: Sequence[Change]) -> list[Fault]:
