@@ -461,7 +461,7 @@ def test_rows_live_as_long_as_the_result(gate: Gate) -> None:
     ("name", "content", "fix"),
     [
         ("e2e.csv", "mr,ref\n", "'data.columns={prompt:mr,completion:ref}' "),
-        ("half.csv", "prompt,ref\n", "data.columns.completion=ref "),
+        ("half.csv", "prompt,ref\n", "data.columns.completion=ref"),
         ("headerless.csv", "what is it?,a thing\n", "data.header=[text,label]"),
         ("e2e.jsonl", "", "'data.columns={prompt:mr,completion:ref}'"),
     ],

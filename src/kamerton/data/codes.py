@@ -148,6 +148,7 @@ CODES: dict[str, Code] = {
     "label-imbalance": Code(("warn", "error"), "the most frequent label has over 20 times the rows of the rarest"),
     "rare-label": Code(("warn", "error"), "a label with fewer than 5 training rows"),
     "label-missing": Code(("warn", "error"), "a label without rows in a split"),
+    "one-completion": Code(("warn", "error"), "one completion in all rows, which is learnt whatever the prompt is"),
     "few-rows": Code(("warn", "error"), "a split with fewer than 20 rows"),
     # tokens
     "template-error": Code(_UNUSABLE, "a chat that the tokenizer's template rejects"),

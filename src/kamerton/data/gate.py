@@ -13,6 +13,7 @@ from kamerton.data.check.duplicates import drop_contradictions, drop_exact
 from kamerton.data.check.labels import (
     Counts,
     check_labels,
+    check_varied,
     count_completions,
     drop_unknown,
     find_labels,
@@ -237,6 +238,8 @@ def _drop_duplicates(
     usable = len(rows)
     rows = drop_exact(store, rows, log)
     report.counts |= {"usable": usable, "exact duplicates removed": usable - len(rows), "distinct": len(rows)}
+    if options.rows == "completions":
+        check_varied(store, rows, log)
     labels = None if options.rows in COMPARED else find_labels(store, rows, options.labels)
     if labels is not None and isinstance(options.labels, list):
         rows = drop_unknown(store, rows, options.labels, labels, log)

@@ -22,6 +22,7 @@ ANSWERS = {  # filters of an answer → what it is
     "choice": "the text",
     "index0": "the position from 0",
     "index1": "the position from 1",
+    "flags": "the list of 0 and 1",
 }
 JOINS = {"lines": "\n", "list": ", ", "words": " "}
 FILTERS = (*JOINS, "json", "letters", *ANSWERS)

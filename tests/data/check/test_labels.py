@@ -95,3 +95,11 @@ def test_frequent_labels_differing_in_case_are_refused_with_both_fixes(gate: Cal
         "a",
         "b",
     ]
+
+
+@pytest.mark.parametrize(("answers", "expected"), [(["yes"], {"one-completion"}), (["yes", "no"], set())])
+def test_one_completion_in_all_rows_is_a_warning(
+    codes: Callable[..., set[str]], answers: list[str], expected: set[str]
+) -> None:
+    rows = [{"prompt": question(i), "completion": answers[i % len(answers)]} for i in range(120)]
+    assert codes(rows, near_duplicates=None) & {"one-completion"} == expected

@@ -50,6 +50,18 @@ def find_labels(store: Store, rows: Index, labels: str | list[str] | None) -> Co
     return count_completions(store, rows)
 
 
+def check_varied(store: Store, rows: Index, log: FaultLog) -> None:
+    """Warn of rows that all have the same completion."""
+    if len(rows) < MIN_ROWS_PER_LABEL or len(np.unique(store.column("completion_key")[rows])) > 1:
+        return
+    completion = store.value(int(rows[0]), "completion")
+    fix = "name the column of the answers: data.columns.completion=NAME; or add rows with other completions"
+    if len(completion) == 1:
+        fix = "if it is the letter of a choice, shuffle the choices of each row; else " + fix
+    message = f"all {len(rows):,} rows have the completion {completion[:40]!r}"
+    log.add(Fault("one-completion", message, fix, store.location(int(rows[0]))[0], column="completion"))
+
+
 def find_spellings(store: Store, rows: Index, counts: Counts, log: FaultLog) -> dict[str, str]:
     """Report labels with several spellings (`_spelling`); return each rarer spelling → the most frequent one.
 

@@ -12,6 +12,7 @@ from kamerton.data.faults import FaultLog
 from kamerton.data.options import COMPARED
 from kamerton.data.read.columns import unused
 from kamerton.data.read.columns.alone import alone_layout, is_alone, prompt_layout, with_stand_in
+from kamerton.data.read.columns.constant import constant_fault
 from kamerton.data.read.columns.described import described_fault, description_fault
 from kamerton.data.read.columns.fields import to_fields
 from kamerton.data.read.columns.formats import detect_format
@@ -39,16 +40,24 @@ def ingest(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield the values of `store.SCHEMA` for each row that is kept; `relabel` replaces completions."""
     for number, file in enumerate(files):
-        yield from _FileReader(number, file, log, reading, relabel or {}).rows()
+        others = [other for other in files if other is not file and other.source == file.source]
+        yield from _FileReader(number, file, others, log, reading, relabel or {}).rows()
 
 
 class _FileReader:
     """Reads a file; rows whose columns fit no schema are reported at its end, when the other rows' schema is known."""
 
     def __init__(
-        self, number: int, file: DataFile, log: FaultLog, reading: Reading, relabel: Mapping[str, str]
+        self,
+        number: int,
+        file: DataFile,
+        others: list[DataFile],
+        log: FaultLog,
+        reading: Reading,
+        relabel: Mapping[str, str],
     ) -> None:
         self.number, self.file, self.log, self.reading, self.relabel = number, file, log, reading, relabel
+        self.others = others  # of the same source
         self.name = file.name
         self.split = SPLITS.index(file.split) if file.split else -1
         self.layouts: dict[Names, tuple[Layout | Fault, int]] = {}
@@ -97,7 +106,7 @@ class _FileReader:
         if fault := self.named_splits.fault(self.file):
             self.log.add(fault)
         layouts = [layout for layout, _ in self.layouts.values() if isinstance(layout, Layout)]
-        self.unmatched.report(layouts, self.head)
+        self.unmatched.report(layouts, self.head, self._all_records)
         report_unknown_metadata(self.file, self.layouts if layouts else {}, self.log)
 
     def _raw_rows(self, note: Callable[[str], None]) -> Iterator[Row]:
@@ -109,6 +118,12 @@ class _FileReader:
         """Read the file from its first row on."""
         rows = self._raw_rows(lambda note: None)
         return (self.exports.plain(record) for _, record in rows if not isinstance(record, Fault))
+
+    def _all_records(self) -> Iterator[Mapping[str, Any]]:
+        """Read this file and the others of its source."""
+        yield from self._records()
+        for file in self.others:
+            yield from _FileReader(self.number, file, [], self.log, self.reading, {})._records()
 
     def _container(self) -> list[str]:
         try:
@@ -214,6 +229,8 @@ class _FileReader:
         cached, columns = self.layouts.get(names), self.file.columns
         if cached is None:
             layout = detect_format(record, self.file) or find_layout(names, columns, self.file.form, self.head)
+            if isinstance(layout, Layout) and self.file.form.rows == "completions":
+                layout = constant_fault(layout, columns, self.head, self._all_records) or layout
             if isinstance(layout, Fault):
                 layout = description_fault(record, self.file) or described_fault(record, self.file) or layout
             schema = -1

@@ -11,10 +11,12 @@ from kamerton.data.data_file import DataFile
 from kamerton.data.faults import FaultLog
 from kamerton.data.options import COMPARED
 from kamerton.data.read.columns import unused
+from kamerton.data.read.columns.constant import Records, constant_columns, without_columns
+from kamerton.data.read.columns.kinds import snake_case
 from kamerton.data.read.columns.layout import Layout, list_columns, unknown_column_fault
-from kamerton.data.read.columns.schema import missing_everywhere
+from kamerton.data.read.columns.schema import PROMPT_NAMES, missing_everywhere
 from kamerton.data.read.reading import misleading_action
-from kamerton.data.read.tables.header import header_setting, propose_names
+from kamerton.data.read.tables.header import header_setting, is_usual, propose_names
 from kamerton.errors import Fault
 
 Names = tuple[str, ...]
@@ -35,8 +37,11 @@ class Unmatched:
         self._samples.setdefault(names, record)
         self._rows.setdefault((names, fault.message), (fault, array("q")))[1].append(row)
 
-    def report(self, layouts: Sequence[Layout], head: Sequence[Record]) -> None:
-        """Report the rows; `layouts` are those of the other rows, `head` the first rows of the file."""
+    def report(self, layouts: Sequence[Layout], head: Sequence[Record], records: Records) -> None:
+        """Report the rows; `layouts` are those of the other rows, `head` the first rows of the file.
+
+        `records` yields all rows of the data.
+        """
         total = sum(len(rows) for _, rows in self._rows.values())
         reported = set()
         for (names, _), (fault, rows) in sorted(self._rows.items(), key=lambda item: -len(item[1][1])):
@@ -49,7 +54,7 @@ class Unmatched:
                     reported.add(fault.column)
                     sample = self._samples[names]
                     if self._file.form.rows not in COMPARED:
-                        fault = missing_everywhere(fault, head or [sample], self._file.columns)
+                        fault = self._proposed(fault, head or [sample], records)
                     fix = fault.fix + (self._without_header(sample) if fault.code != "unclear-columns" else "")
                     fault = replace(fault, fix=fix)
                     self._log.add(replace(fault, file=self._name))
@@ -59,9 +64,21 @@ class Unmatched:
             for row in rows:
                 self._log.reject(self._name, row, fault.code)
 
+    def _proposed(self, fault: Fault, head: Sequence[Record], records: Records) -> Fault:
+        """Return the fault with the settings that read the columns, constant ones only if there are no others."""
+        columns = self._file.columns
+        names = {name for record in head for name in record}
+        constant = constant_columns(names, head, records)
+        constant = constant if constant < names else set()  # one row, repeated
+        answers = {name for name in constant if snake_case(name) not in PROMPT_NAMES}
+        ways = [missing_everywhere(fault, without_columns(head, names), columns) for names in (constant, answers)]
+        found = [way for way in ways if way.fix != fault.fix]
+        pairs = [way for way in found if "data.columns.text=" not in way.fix]  # an instruction may be constant
+        return next(iter(pairs or found), missing_everywhere(fault, head, columns))
+
     def _without_header(self, sample: Record) -> str:
         """Return what else could be done about missing columns if the first line of a table was data."""
-        if self._file.format != "csv" or self._file.header is not None:
+        if self._file.format != "csv" or self._file.header is not None or any(map(is_usual, sample)):
             return ""
         names = propose_names([list(sample), list(map(str, sample.values()))])
         return f" or, if the first line is data: {header_setting(names)}"

@@ -21,6 +21,11 @@ def text(i: int) -> str:
     return TEXT.format(i)
 
 
+def flagged(right: int) -> dict[str, Any]:
+    """Choices of which the one at this position is right."""
+    return {"choices": ["the mill", "the oven", "no bread"], "labels": [int(k == right) for k in range(3)]}
+
+
 READ: dict[str, Any] = {
     "flan": (lambda i: {"inputs": question(i), "targets": text(i)}, question(0), text(0)),
     "p3": (
@@ -80,6 +85,18 @@ READ: dict[str, Any] = {
             "starter_code": "" if i else "def f():",
         },
         *(f"{question(0)}\n\ndef f():", text(0)),
+    ),
+    "truthful targets": (
+        lambda i: {
+            "question": question(i),
+            "mc1_targets": flagged(i % 2),
+            "mc2_targets": {"choices": ["a mill", "no mill"], "labels": [1, 1]},
+        },
+        *(f"{question(0)}\n\nA. the mill\nB. the oven\nC. no bread", "A"),
+    ),
+    "truthful flags": (
+        lambda i: {"question": question(i), "mc1_targets": {"the mill": i % 2, "the oven": 1 - i % 2}},
+        *(f"{question(0)}\n\nA. the mill\nB. the oven", "B"),
     ),
     "listed programs": (lambda i: {"question": question(i), "solutions": [text(i), "x"]}, question(0), text(0)),
     "printed answers": (
@@ -267,6 +284,11 @@ def test_the_first_of_several_programs_is_said_to_be_the_completion(tmp_path: Pa
     path = str(write_jsonl(tmp_path / "rows.jsonl", map(READ["apps"][0], range(120))))
     notes = prepare(DataOptions(path=path, near_duplicates=None)).report["notes"]
     assert "the first of solutions as the completion" in next(iter(notes.values()))
+
+
+def test_choices_of_which_several_are_right_are_listed_as_unused(tmp_path: Path) -> None:
+    path = str(write_jsonl(tmp_path / "rows.jsonl", map(READ["truthful targets"][0], range(120))))
+    assert prepare(DataOptions(path=path, near_duplicates=None)).report["unused"] == {"mc2_targets": 120}
 
 
 def test_rows_in_which_nothing_is_found_are_read(tmp_path: Path) -> None:

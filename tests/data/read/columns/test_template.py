@@ -127,6 +127,13 @@ def test_templates_that_cannot_be_read_are_refused_without_a_file(source: str) -
         ("{key:choice}", ["x", "y"], "y", "B"),
         ("{key:choice}", ["x", "x"], "x", ["bad-choice"]),
         ("{key:index0}", ["x", "y"], 2, ["bad-choice"]),
+        ("{key:flags}", ["x", "y"], [0, 1], "B"),
+        ("{key:flags}", ["x", "y"], [1, 1], ["bad-choice"]),
+        ("{key:flags}", ["x", "y"], [0, 1, 0], ["bad-choice"]),
+        ("{choices:flags}", {"choices": ["x", "y"], "labels": [0, 1]}, None, "B"),
+        ("{choices:flags}", {"The mill.": 0, "The oven.": 1}, None, "B"),
+        ("{choices:flags}", '{"The mill.": 0, "The oven.": 1}', None, "B"),
+        ("{key:letter}", {"A": 0, "B": 1}, "B", "B"),  # numbers, not flags
         ("{key:letter}", ["x", "y"], "C", ["bad-choice"]),
         ("{key:letter}", ["x", "y"], None, ["missing-field"]),
     ],

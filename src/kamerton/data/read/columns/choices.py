@@ -12,6 +12,7 @@ from kamerton.data.template import ANSWERS
 
 TEXT_KEYS = ("text", "texts", "choices", "options")
 LABEL_KEYS = ("label", "labels", "key", "keys")
+MAX_LABEL = 2  # characters of a label such as A or (1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,8 @@ class Option:
 def options_of(values: Sequence[object], names: Sequence[str]) -> list[Option]:
     """Return the choices in a column, or in several columns (empty ones at the end are left out).
 
-    A column is a list of texts, a list of objects with a text and a label, an object of both lists, or one of texts by
-    label. Columns are labelled by the ends of their names. An empty list if the values are none of these.
+    A column is a list of texts, a list of objects with a text and a label, an object of both lists, one of texts by
+    label, or one of flags by text. Columns are labelled by the ends of their names. An empty list for other values.
     """
     if len(values) > 1:
         labels = endings(names)
@@ -43,6 +44,8 @@ def options_of(values: Sequence[object], names: Sequence[str]) -> list[Option]:
         return options
     value = unpacked(values[0])
     if isinstance(value, Mapping):
+        if _are_flags(list(value.values())) and all(len(str(text)) > MAX_LABEL for text in value):
+            return [Option(str(text)) for text in value]  # the flag of each text (TruthfulQA)
         texts = next((value[key] for key in TEXT_KEYS if isinstance(value.get(key), list)), None)
         if texts is None:
             return [Option(_text(text), str(label)) for label, text in value.items() if text is not None]
@@ -89,11 +92,29 @@ def letter_of(answer: Answer, value: object, options: Sequence[Option]) -> str |
         matches = [i for i, option in enumerate(options) if option.text.strip() == str(value).strip()]
     elif answer.kind == "letter":
         matches = _by_label(value, options)
+    elif answer.kind == "flags":
+        flags = flags_of(value)
+        matches = [i for i, flag in enumerate(flags) if flag] if len(flags) == len(options) else []
     else:
         number = _number(value)
         position = None if number is None else number - int(answer.kind == "index1")
         matches = [position] if position is not None and 0 <= position < len(options) else []
     return ascii_uppercase[matches[0]] if len(matches) == 1 else None
+
+
+def flags_of(value: object) -> list[bool]:
+    """Return the flags of choices, 1 or true for the right ones: a list, or the values or labels of an object.
+
+    An empty list for other values.
+    """
+    value = unpacked(value)
+    if isinstance(value, Mapping):
+        value = next((value[key] for key in LABEL_KEYS if isinstance(value.get(key), list)), [*value.values()])
+    return [bool(flag) for flag in value] if isinstance(value, list) and _are_flags(value) else []
+
+
+def _are_flags(values: list[object]) -> bool:
+    return len(values) > 1 and all(isinstance(value, int) and value in (0, 1) for value in values)
 
 
 def _by_label(value: object, options: Sequence[Option]) -> list[int]:

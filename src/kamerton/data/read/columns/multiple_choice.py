@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kamerton.data.read.columns.choices import answer_kinds, options_of
+from kamerton.data.read.columns.choices import Answer, answer_kinds, letter_of, options_of
 from kamerton.data.read.columns.named import ANSWER_NAMES, CONTEXTS, QUESTIONS, Columns, Recognised
 from kamerton.data.read.columns.propose import template_settings, unclear
 from kamerton.data.read.text import is_blank
@@ -24,7 +24,7 @@ _NUMBERED = re.compile(r"(.*?)_?([a-j]|\d)", re.IGNORECASE)
 
 def multiple_choice(columns: Columns) -> Recognised | Fault | None:
     """Return the templates of multiple choice; a fault if the answer does not name one choice for certain."""
-    nested = _nested(columns)
+    nested = _nested(columns) or _flagged(columns)
     if nested is not None:
         return nested
     stem, choices = columns.find(STEMS), _choice_columns(columns)
@@ -74,6 +74,16 @@ def _nested(columns: Columns) -> Recognised | None:
         return None
     prompt = f"{{{question}.stem}}\\n\\n{{{question}.choices:letters}}"
     return Recognised(prompt, f"{{{key}:letter}}") if isinstance(value["choices"], list) else None
+
+
+def _flagged(columns: Columns) -> Recognised | None:
+    """Recognise a question whose choices have a flag each, 1 for the right one (TruthfulQA)."""
+    stem = columns.find(QUESTIONS)
+    for name in columns.filled(("mc1_targets", *CHOICES)):
+        values = [record[name] for record in columns.head if not is_blank(record.get(name))]
+        if stem is not None and all(letter_of(Answer("flags"), value, options_of([value], [name])) for value in values):
+            return Recognised(f"{{{stem}}}\\n\\n{{{name}:letters}}", f"{{{name}:flags}}")
+    return None
 
 
 def _either(kinds: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ PROMPTS = (
     *("title", "headline", "message", "comment", "tweet", "content", "body", "utterance", "problem", "user"),
     *("instrukcja", "polecenie", "pytanie", "anweisung", "frage", "pregunta", "domanda", "質問", "指示"),
 )
+STEPS = ("directions", "steps", "instructions")  # of a recipe, lists of sentences
 COMPLETIONS = (
     *("completion", "response", "answer", "output", "target", "label", "category", "class", "intent", "labels"),
     *("expected", "ideal", "targets", "generation"),
@@ -33,6 +34,7 @@ COMPLETIONS = (
         "topic",
         "rating",
         "stars",
+        *("recipe", "poem", *STEPS[:2]),
     ),
 )
 ALTERNATIVES = ("corrections", "references", "answers", "solutions")  # lists of texts, each of which is right
@@ -86,7 +88,14 @@ def propose(head: Sequence[Record], prompt: str | None, completion: str | None) 
     if len(shown) == 1:
         is_text = after == setting("data.columns.completion", completion)
         return pair_setting(prompt, completion) if is_text else f"{setting('data.columns.prompt', prompt)} {after}"
-    return f"{setting('data.prompt', JOIN.join(f'{name}: {{{name}}}' for name in shown))} {after}"
+    fields = [f"{name}: {{{name}{':lines' * _are_lists(values[name])}}}" for name in shown]
+    return f"{setting('data.prompt', JOIN.join(fields))} {after}"
+
+
+def _are_lists(values: Sequence[object]) -> bool:
+    """Return whether the values are lists of texts, or the texts of such lists."""
+    lists = [unpacked(value) for value in values]
+    return all(isinstance(items, list) and all(isinstance(item, str) for item in items) for items in lists)
 
 
 def context_field(name: str, value: object) -> tuple[str, bool]:
@@ -130,6 +139,8 @@ def completion_setting(name: str, values: Sequence[object]) -> str:
     value = values[0] if values else ""
     are_printed = bool(values) and all(map(is_printed, values))  # by Python, which no model should learn
     value = unpacked(value) if are_printed or snake_case(name) in ALTERNATIVES else value
+    if snake_case(name) in STEPS and _are_lists(values):
+        return setting("data.completion", f"{{{name}:lines}}")
     if isinstance(value, str):
         return setting("data.columns.completion", name)
     if isinstance(value, list) and snake_case(name) in ALTERNATIVES:

@@ -67,11 +67,12 @@ def data_signs(header: Record, rows: Sequence[Record], columns: Columns) -> list
             signs.append(f"{cell!r} is a number")
         elif cell and below.count(cell) > len(below) / 100:
             signs.append(f"{cell!r} occurs again below")
-    usual = sum(_is_usual(cell) for cell in header)
+    usual = sum(is_usual(cell) for cell in header)
     return signs if len(signs) > usual else []
 
 
-def _is_usual(cell: str) -> bool:
+def is_usual(cell: str) -> bool:
+    """Return whether a cell is the usual name of a column."""
     name = snake_case(cell)
     return name in USUAL or (len(cell.split()) < SENTENCE and bool(set(name.split("_")) & BOOKKEEPING))
 
@@ -86,12 +87,12 @@ def title_fault(records: Sequence[tuple[int, Record]], file: str) -> Fault | Non
     `records` are the first ones, each with its line.
     """
     title, *cells = records[0][1] if records else [""]
-    if not title.strip() or any(map(str.strip, cells)) or _is_usual(title):
+    if not title.strip() or any(map(str.strip, cells)) or is_usual(title):
         return None
     for place, (line, record) in enumerate(records[1:MAX_ABOVE], 1):
         names = list(map(str.strip, record))
         has_rows = any(sum(map(bool, map(str.strip, row))) > 1 for _, row in records[place + 1 :])
-        are_names = any(map(_is_usual, names)) or (has_rows and all(map(_may_be_name, names)))
+        are_names = any(map(is_usual, names)) or (has_rows and all(map(_may_be_name, names)))
         if len(names) > 1 and all(names) and len(set(names)) == len(names) and are_names:
             message = f"the first line is a title ({title.strip()[:40]!r}), and line {line} names the columns"
             message += f" ({', '.join(names)[:80]})"
