@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kamerton.run.changes import changed_faults, differences
+import pytest
+
+from kamerton.config.compose import compose_values
+from kamerton.run.changes import changed_faults
 
 RUN = Path("outputs/sums/one")
 
@@ -15,32 +18,51 @@ def reward(*names: str, **options: Any) -> dict[str, Any]:
     return {"reward": functions, **options}
 
 
-def test_another_reward_is_one_fault_with_the_reward_to_give() -> None:
-    (fault,) = changed_faults(RUN, differences(reward("exact_match"), reward("number")))
-    assert fault.message == "run one was started with the reward exact_match, now it is number"
-    assert "put exact_match in place of number in reward to resume it" in fault.fix
-    (fault,) = changed_faults(RUN, differences(reward("regex", "length"), reward("number", "regex")))
-    assert fault.message == "run one was started with the reward length, now it is number"
-    (fault,) = changed_faults(RUN, differences(reward("regex"), reward("number", "regex")))
-    assert (fault.message, fault.fix[:28]) == (
-        "run one was started without the reward number",
-        "leave number out of reward t",
-    )
-    (fault,) = changed_faults(RUN, differences(reward("regex", "number"), reward("regex")))
-    assert (fault.message, fault.fix[:20]) == (
-        "run one was started with the reward number as well",
-        "add number to reward",
-    )
+def test_another_objective_is_one_fault_with_what_it_changes() -> None:
+    before, after = (compose_values([f"objective={name}"]) for name in ("apo", "ipo"))
+    before["objective"]["name"] = "apo_down"
+    (fault,) = changed_faults(RUN, before, after)
+    assert fault.message == "run one was started with objective=apo_down, now it is ipo"
+    assert fault.fix.startswith("give objective=apo objective.name=apo_down to resume it")
+    grpo = compose_values(["objective=grpo", "reward=number", "seed=7"])
+    first, second, third = changed_faults(RUN, grpo, before)
+    assert first.fix.startswith("give objective=grpo to resume it")
+    assert "which also changes " in first.message
+    for key in ("callbacks.checkpoint_best.monitor", "data.rows", "eval.score", "score.mode", "objective.samples"):
+        assert key in first.message
+    assert (second.column, third.column) == ("reward", "seed")
+    older = {key: value for key, value in compose_values([]).items() if key != "objective"}
+    (fault,) = (each for each in changed_faults(RUN, older, after) if each.column == "objective.name")
+    assert "was started with objective=sft, now it is ipo" in fault.message
+
+
+@pytest.mark.parametrize(
+    ("began", "now", "given"),
+    [
+        (["reward=exact_match"], ["reward=number"], "reward=exact_match"),
+        (["reward=[number,length]"], ["reward=number"], "'reward=[number,length]'"),
+        (["reward=default"], ["reward=number"], "reward=default"),
+        (["reward._target_=mine.short", "reward.limit=3"], ["reward=number"], "reward._target_=mine.short"),
+        (["reward=number"], ["reward=number", "+reward.own._target_=mine.short"], "reward=number"),
+        (["reward=number", "+reward.own._target_=mine.short"], ["reward=number"], "reward=number reward.own._target_="),
+    ],
+)
+def test_other_rewards_are_one_fault_with_those_to_give(began: list[str], now: list[str], given: str) -> None:
+    common = ["objective=grpo", "allow_targets=[mine.]"]
+    before, after = (compose_values([*common, *rewards]) for rewards in (began, now))
+    (fault,) = changed_faults(RUN, before, after)
+    assert fault.column == "reward"
+    assert fault.fix.startswith(f"give {given}")
+    assert not changed_faults(RUN, before, before)
+
+
+def test_another_option_of_a_reward_is_named_by_its_key() -> None:
+    options = ["objective=grpo", "reward=[number,length]"]
+    before, after = (compose_values([*options, f"reward.length.most={most}"]) for most in (10, 30))
+    (fault,) = changed_faults(RUN, before, after)
+    assert fault.fix.startswith("give reward.length.most=10 to resume it")
 
 
 def test_other_changes_are_reported_beside_another_reward() -> None:
-    changes = differences(reward("exact_match", seed=1), reward("number", seed=2))
-    assert [fault.column for fault in changed_faults(RUN, changes)] == ["reward", "seed"]
-
-
-def test_an_option_of_the_same_reward_is_named() -> None:
-    before, now = reward("number"), reward("number")
-    now["reward"]["number"]["weight"] = 2.0
-    (fault,) = changed_faults(RUN, differences(before, now))
-    assert fault.column == "reward.number.weight"
-    assert "give reward.number.weight=1.0" in fault.fix
+    faults = changed_faults(RUN, reward("exact_match", seed=1), reward("number", seed=2))
+    assert [fault.column for fault in faults] == ["reward", "seed"]

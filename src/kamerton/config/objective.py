@@ -41,6 +41,11 @@ def preference_metrics(values: Values) -> tuple[str, ...]:
     return COMPARED if name in ("simpo", "orpo") else (*COMPARED, DRIFT)
 
 
+def typed_objective(name: str) -> str:
+    """Return what to type for the objective `name`, after `objective=`."""
+    return _GROUPS.get(name, name)
+
+
 def check_objective(values: Values) -> Iterator[Fault]:
     """Yield faults of options that do nothing with the objective."""
     name, options = _name(values), mapping_at(values, "objective")
@@ -80,7 +85,7 @@ def objective_faults(values: Values) -> list[Fault]:
     if (name in PAIRED and rows != "preferences") or (name == "kto" and rows in ("completions", "prompts")):
         message = f"objective.name is {name}, which learns from preferences, and data.rows is {rows}"
         wanted = "judgements" if name == "kto" else "preferences"
-        fix = f"choose objective={_GROUPS.get(name, name)}, which also sets data.rows; or set data.rows={wanted}"
+        fix = f"choose objective={typed_objective(name)}, which also sets data.rows; or set data.rows={wanted}"
         return [_fault(message, fix, "objective.name")]
     if name in GENERATING and rows in COMPARED_ROWS:
         message = f"objective.name is {name}, which learns from rewards of its answers, and data.rows is {rows}"

@@ -31,6 +31,15 @@ def reward_nodes(section: Values) -> dict[str, Values]:
     return {str(section["_target_"]).rpartition(".")[2]: own, **nodes}
 
 
+def typed_rewards(section: Values) -> str:
+    """Return what to type for the rewards of the section, without their options."""
+    nodes = reward_nodes(section)
+    groups = [name for name, node in nodes.items() if node["_target_"] == f"{REWARDS}{name}"]
+    chosen = f"'reward=[{','.join(groups)}]'" if len(groups) > 1 else f"reward={(groups or ['default'])[0]}"
+    own = [f"{_place(section, name)}._target_={node['_target_']}" for name, node in nodes.items() if name not in groups]
+    return " ".join([chosen, *own] if groups or not own else own)
+
+
 def grader_nodes(section: Values) -> dict[str, Values]:
     """Return the nodes of the graders among the rewards that name their file, by name."""
     nodes = reward_nodes(section)

@@ -150,8 +150,9 @@ def _check_unchanged(path: Path, job: Job, started_in: str | None) -> None:
         fault = Fault("job.folder", f"cannot change to {job.cwd}: {error.strerror}", "restore that folder", str(path))
         raise UserError([fault]) from error
     recorded = read_mapping(path / "config.yaml", load_yaml)
-    changes = differences(recorded, as_begun(recorded, values))
-    if faults := [*changed_faults(path, changes), *grader_faults(path, record_of(path).graders, graders, changes)]:
+    values = as_begun(recorded, values)
+    changes, begun = differences(recorded, values), record_of(path).graders
+    if faults := [*changed_faults(path, recorded, values), *grader_faults(path, begun, graders, changes)]:
         raise UserError(faults)
 
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kamerton.config.objective import typed_objective
 from kamerton.config.objective_options import ObjectiveOptions
+from kamerton.config.rewards import typed_rewards
 from kamerton.config.schema import mapping_at
 from kamerton.data.options import DataOptions
 from kamerton.errors import Fault
@@ -26,6 +28,11 @@ _FIXED = (
     "callbacks.early_stopping",
     "callbacks.checkpoint_best",
 )  # exceptions below _FREE: they decide which weights are kept
+# What a choice of objective sets.
+_OF_OBJECTIVE = (
+    "objective", "data.rows", "eval.score", "score.mode", "score.max_new_tokens",
+    *(f"callbacks.{name}.{key}" for name in ("early_stopping", "checkpoint_best") for key in ("monitor", "mode")),
+)  # fmt: skip
 # Fixed even with resume=force: the weights and optimizer state in the checkpoint depend on them.
 _LASTING = ("model.name", "model.revision", "model.dtype", "model.adapter", "adapter", "optimizer._target_")
 
@@ -106,40 +113,43 @@ def as_begun(before: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
     return {**result, "data": data} if "data" in result else result
 
 
-def changed_faults(path: Path, changes: Sequence[Change]) -> list[Fault]:
-    """Return the faults of resuming the run at `path` without `resume=force`; one for other functions of a reward."""
-    faults = [
-        Fault(
-            "run.changed",
-            f"run {path.name} was started with {key}={_show(before)}, now it is {_show(after)}",
-            f"give {key}={_show(before)} to resume it, another run_id for a new run, or resume=force to change it",
-            file=str(path / "config.yaml"),
-            column=key,
-        )
-        for key, before, after in changes
-    ]
-    before, now = (_reward_names(changes, side) for side in (1, 2))
-    if not (before or now):
-        return faults
-    replaced = tuple(f"reward.{name}" for name in {*before, *now})
-    rest = [fault for fault in faults if not _is_below(fault.column or "", replaced)]
-    old, new = " and ".join(before), " and ".join(now)
-    message, fix = f"was started with the reward {old}, now it is {new}", f"put {old} in place of {new} in reward"
-    if not before:
-        message, fix = f"was started without the reward {new}", f"leave {new} out of reward"
-    elif not now:
-        message, fix = f"was started with the reward {old} as well", f"add {old} to reward"
-    fix += " to resume it, give another run_id for a new run, or resume=force to change it"
-    return [
-        Fault("run.changed", f"run {path.name} {message}", fix, file=str(path / "config.yaml"), column="reward"),
-        *rest,
+def changed_faults(path: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Fault]:
+    """Return the faults of resuming the run at `path` with another configuration, without `resume=force`.
+
+    Another objective is one fault with all that its choice sets, and so are other rewards.
+    """
+    changes = differences(before, after)
+    faults = []
+    renamed = any(key == "objective.name" for key, *_ in changes)
+    chosen = [key for key, *_ in changes if renamed and _is_below(key, _OF_OBJECTIVE)]
+    if chosen:
+        name, other = (str(mapping_at(values, "objective").get("name", "sft")) for values in (before, after))
+        also = ", ".join(key for key in chosen if key != "objective.name")
+        given = f"objective={typed_objective(name)}"
+        message = f"objective={name}, now it is {other}{f', which also changes {also}' if also else ''}"
+        faults.append(_changed(path, "objective.name", message, given))
+    rewards = [mapping_at(values, "reward") for values in (before, after)]
+    replaced = [key for key, *_ in changes if _is_below(key, ("reward",)) and not _is_shared(key, rewards)]
+    if replaced:
+        names = [typed_rewards(section) for section in rewards]
+        faults.append(_changed(path, "reward", f"{names[0]}, now it is {names[1]}", names[0]))
+    grouped = {*chosen, *replaced}
+    return faults + [
+        _changed(path, key, f"{key}={_show(old)}, now it is {_show(new)}", f"{key}={_show(old)}")
+        for key, old, new in changes
+        if key not in grouped
     ]
 
 
-def _reward_names(changes: Sequence[Change], side: int) -> list[str]:
-    """Return the names of the functions that only one side has: 1 before, 2 after the changes."""
-    keys = [change[0].split(".") for change in changes if change[3 - side] is None and change[side] is not None]
-    return [key[1] for key in keys if key[0] == "reward" and key[2:] == ["_target_"]]
+def _changed(path: Path, key: str, message: str, given: str) -> Fault:
+    fix = f"give {given} to resume it, another run_id for a new run, or resume=force to change it"
+    file = str(path / "config.yaml")
+    return Fault("run.changed", f"run {path.name} was started with {message}", fix, file=file, column=key)
+
+
+def _is_shared(key: str, sections: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the reward, or the option of the only one, to which a key belongs is in all sections."""
+    return all(key.partition(".")[2].partition(".")[0] in section for section in sections)
 
 
 def grader_faults(path: Path, before: str | None, now: str | None, changes: Sequence[Change]) -> list[Fault]:

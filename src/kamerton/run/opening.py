@@ -206,7 +206,7 @@ def _resume(
     changes, fingerprint = differences(before, values), graders_fingerprint(graders)
     other_graders = grader_faults(path, record.graders, fingerprint, changes)
     if (changes or other_graders) and values["resume"] != "force":
-        raise UserError([*changed_faults(path, changes), *other_graders])
+        raise UserError([*changed_faults(path, before, values), *other_graders])
     if lasting := lasting_faults(path, changes):
         raise UserError(lasting)
     _write_config(path, values)
