@@ -8,9 +8,11 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
+
+from kamerton.data.read.tables.single_quotes import MAX_LINES, is_single_quoted
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 FIELD_LIMIT = 64 * 2**20  # characters
@@ -23,18 +25,19 @@ MAX_RECORDS = 1000  # that determine a column of labels
 class Dialect:
     """How a table is read. `width` is the number of fields of its first record.
 
-    `labels` are the values of a column with few of them: evidence of where a record begins.
+    `quote` is the character that encloses fields, "" if quotes are ordinary characters. `labels` are the values of a
+    column with few of them: evidence of where a record begins.
     """
 
     delimiter: str
-    quoted: bool = True
+    quote: str = '"'
     width: int = 0
     labels: tuple[int, frozenset[str]] | None = None
 
     @property
     def quoting(self) -> dict[str, Any]:
         """The arguments of `csv.reader` for quotes."""
-        return {} if self.quoted else {"quoting": csv.QUOTE_NONE}
+        return {"quotechar": self.quote} if self.quote else {"quoting": csv.QUOTE_NONE}
 
     def swallows(self, lines: Sequence[str]) -> bool:
         """Return whether the lines of one quoted record are records themselves, joined by a stray quote."""
@@ -46,7 +49,7 @@ class Dialect:
         if self.delimiter == "\t" or self.labels is None:  # texts hardly contain tabs
             return self.delimiter == "\t"
         column, usual = self.labels
-        labels = [values[column].strip('" ') for values in fields]
+        labels = [values[column].strip(f"{self.quote} ") for values in fields]
         return all(labels) and usual.issuperset(labels)
 
 
@@ -89,7 +92,7 @@ def _share(lines: Sequence[str], delimiter: str, quoted: bool) -> float:
 
 
 def _widths(lines: Iterable[str], delimiter: str, quoted: bool) -> Iterator[int]:
-    reader = csv.reader(lines, delimiter=delimiter, **Dialect(delimiter, quoted).quoting)
+    reader = csv.reader(lines, delimiter=delimiter, **Dialect(delimiter, '"' * quoted).quoting)
     try:
         yield from (len(fields) for fields in reader if fields)
     except csv.Error:  # of the rest, nothing is known
@@ -100,11 +103,17 @@ def find_dialect(lines: Callable[[], Iterable[str]], delimiter: str) -> Dialect:
     """Return the dialect of a table with this delimiter: with the reading of its quotes that is consistent.
 
     If both are, quotes enclose fields; in a table with tabs only if they enclose a whole column or no field
-    needlessly.
+    needlessly. Single quotes enclose fields if nothing else explains them (`is_single_quoted`).
     """
     csv.field_size_limit(FIELD_LIMIT)
+    first = list(islice(lines(), MAX_LINES))
+    shares = [_share(first, delimiter, quoted) for quoted in (True, False)]
+    if is_single_quoted(first, delimiter, is_consistent=max(shares) == 1):
+        single = Dialect(delimiter, "'")
+        width = len(next(csv.reader(first, delimiter=delimiter, **single.quoting), []))
+        return replace(single, width=width, labels=_find_labels(lines(), single, width))
     width, literal_width = (next(_widths(lines(), delimiter, quoted), 1) for quoted in (True, False))
-    dialect = Dialect(delimiter, True, width, _find_labels(lines(), delimiter, width))
+    dialect = Dialect(delimiter, '"', width, _find_labels(lines(), Dialect(delimiter), width))
     if not any('"' in line for line in lines()):
         return dialect
     literal = _literal_counts(lines(), delimiter, literal_width)
@@ -117,14 +126,15 @@ def find_dialect(lines: Callable[[], Iterable[str]], delimiter: str) -> Dialect:
         is_quoted = bad_lines <= literal.bad_lines
     else:
         is_quoted = literal.bad_lines > 0 or literal.quoted.total() > bad_lines or not bad_lines
-    return dialect if is_quoted else Dialect(delimiter, False, literal_width, dialect.labels)
+    return dialect if is_quoted else Dialect(delimiter, "", literal_width, dialect.labels)
 
 
-def _find_labels(lines: Iterable[str], delimiter: str, width: int) -> tuple[int, frozenset[str]] | None:
+def _find_labels(lines: Iterable[str], dialect: Dialect, width: int) -> tuple[int, frozenset[str]] | None:
     """Return a column with few values, and those that occur more than once; None without one."""
     values: list[Counter[str]] = [Counter() for _ in range(width)]
     try:
-        for fields in islice(csv.reader(lines, delimiter=delimiter), MAX_RECORDS):
+        reader = csv.reader(lines, delimiter=dialect.delimiter, **dialect.quoting)
+        for fields in islice(reader, MAX_RECORDS):
             if len(fields) == width:
                 for counter, cell in zip(values, fields, strict=True):
                     counter[cell] += 1

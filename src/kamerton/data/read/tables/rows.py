@@ -114,7 +114,9 @@ def _dialect(texts: list[str], file: DataFile, is_whole: bool, note: Note) -> Di
         dialect = find_dialect(lambda: islice(_all_lines(file), skipped + file.lines_above, None), delimiter)
     if delimiter != _usual(file):
         note(f"delimiter {delimiter_name(delimiter)}")
-    if not dialect.quoted:
+    if dialect.quote == "'":
+        note("fields in single quotes")
+    elif not dialect.quote:
         note("quotes are ordinary characters")
     return dialect
 
