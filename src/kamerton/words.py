@@ -114,4 +114,12 @@ def bounds_text(bounds: Any) -> str:
     if bounds is None:
         return ""
     low, high = (bounds["low"], bounds["high"]) if isinstance(bounds, dict) else bounds
-    return f" [{number(low)}, {number(high)}]"
+    return f" [{_bound(low)}, {_bound(high)}]"
+
+
+def _bound(value: float | None) -> str:
+    """Return a bound of an interval; with more decimals where it would be rounded to zero."""
+    text = number(value)
+    if value is None or not math.isfinite(value) or float(text.replace("−", "-").replace(",", "")) or abs(value) < 1e-6:
+        return text
+    return f"{value:.{-math.floor(math.log10(abs(value)))}f}".replace("-", "−")

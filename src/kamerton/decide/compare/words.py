@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kamerton.decide.compare.comparison import Configuration, Difference
-from kamerton.words import TITLES, bounds_text, number, signed
+from kamerton.words import bounds_text, number, signed, title
 
 MAIN_METRICS = (
     "accuracy",
@@ -20,6 +20,7 @@ MAIN_METRICS = (
     "margin",
     "loss",
 )  # the first available one decides
+_MOST_NAMED = 4  # of the other metrics
 
 
 def main_difference(differences: Sequence[Difference]) -> Difference | None:
@@ -39,19 +40,35 @@ def _is_saturated(difference: Difference) -> bool:
 def verdict_sentence(
     candidate: Configuration, baseline: Configuration, differences: Sequence[Difference], examples: int
 ) -> str:
-    """Return whether the candidate is better than the baseline, by how much, and with what certainty."""
-    main = main_difference([each for each in differences if each.candidate == candidate.name])
+    """Return whether the candidate is better than the baseline, by how much, and with what certainty.
+
+    One metric decides (`main_difference`); others that differ are named.
+    """
+    own = [each for each in differences if each.candidate == candidate.name]
+    main = main_difference(own)
     if main is None or main.difference is None:
         return f"{candidate.name}: not tested against {baseline.name}; they have no metric in common."
-    title = TITLES.get(main.metric, main.metric.replace("_", " "))
+    name = title(main.metric)
     seeds = f", {len(candidate.runs)} seeds" if len(candidate.runs) > 1 else ""
-    values = f"{title} {number(main.baseline_value)} → {number(main.value)} on {examples:,} {rows_of(candidate)}{seeds}"
+    values = f"{number(main.baseline_value)} → {number(main.value)} on {examples:,} {rows_of(candidate)}{seeds}"
     bounds = bounds_text((main.low, main.high)) if main.low is not None else ""
     test = f"difference {signed(main.difference)}{bounds}, p {p_value(main.p_holm)} ({main.test})"
     if main.verdict in ("better", "worse"):
-        return f"{candidate.name} is {main.verdict} than {baseline.name}: {values}; {test}."
+        return f"{candidate.name} is {main.verdict} than {baseline.name}: {name} {values}; {test}.{_others(own, main)}"
     power = f"; differences of {number(main.detectable)} or more would show" if main.detectable else ""
-    return f"{candidate.name}: no difference from {baseline.name} shown: {values}; {test}{power}."
+    sentence = f"{candidate.name}: no difference from {baseline.name} shown in {name}: {values}; {test}{power}."
+    return sentence + _others(own, main)
+
+
+def _others(differences: Sequence[Difference], main: Difference) -> str:
+    """Return a sentence on the other metrics that are worse or better; empty if there are none."""
+    parts = []
+    for verdict in ("worse", "better"):
+        titles = [title(each.metric) for each in differences if each.verdict == verdict and each is not main]
+        if titles:
+            listed = [*titles[:_MOST_NAMED], *([f"{len(titles) - _MOST_NAMED} more"] if titles[_MOST_NAMED:] else [])]
+            parts.append(f"{verdict} in {', '.join(listed[:-1])}{' and ' if listed[1:] else ''}{listed[-1]}")
+    return f" Other metrics: {'; '.join(parts)}." if parts else ""
 
 
 def rows_of(configuration: Configuration) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kamerton import words
 from kamerton.decide.compare import comparison as compare
 from kamerton.decide.compare.comparison import Comparison
-from kamerton.decide.compare.words import metric_title, rows_of, verdict_word
+from kamerton.decide.compare.words import MAIN_METRICS, main_difference, metric_title, rows_of, verdict_word
 from kamerton.decide.report import interval_charts
 from kamerton.decide.report.interval_charts import Mark
 from kamerton.mask import masked
@@ -24,17 +24,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 MAX_SLICES = 40  # rows of a slice figure
-MAIN_METRICS = (
-    "accuracy",
-    "f1",
-    "reward",
-    "call_exact",
-    "preference_accuracy",
-    "ranking_accuracy",
-    "exact_match",
-    "margin",
-    "loss",
-)  # metrics that get a figure, most informative first
 MAX_FIGURES = 2
 MAX_TITLE = 30
 
@@ -79,15 +68,16 @@ def contents(comparison: Comparison) -> dict[str, Any]:
 
 
 def main_metric(comparison: Comparison) -> str | None:
-    """Return the metric that the verdict is about."""
-    available = [difference.metric for difference in comparison.differences]
-    return next((name for name in MAIN_METRICS if name in available), available[0] if available else None)
+    """Return the metric that the verdicts are about."""
+    main = main_difference(comparison.differences) or next(iter(comparison.differences), None)
+    return None if main is None else main.metric
 
 
 def figures(comparison: Comparison) -> dict[str, go.Figure | None]:
     """Return figures of the main metrics' differences, and of each candidate's slices in the first of them."""
     available = {difference.metric for difference in comparison.differences}
-    shown = [name for name in MAIN_METRICS if name in available][:MAX_FIGURES]
+    names = dict.fromkeys([main_metric(comparison), *MAIN_METRICS])
+    shown = [name for name in names if name is not None and name in available][:MAX_FIGURES]
     drawn = {f"difference-{name}": _difference_figure(comparison, name) for name in shown}
     for number, candidate in enumerate(comparison.candidates):
         drawn[f"slices-{number}"] = _slice_figure(comparison, candidate.name)
@@ -153,9 +143,24 @@ def _headline(comparison: Comparison) -> tuple[str, str]:
     counts = Counter(difference.verdict for difference in comparison.differences if difference.metric == metric)
     tone = "good" if counts["better"] and not counts["worse"] else "bad" if counts["worse"] else "open"
     if len(verdicts) == 1:
-        return verdicts[0], tone
-    summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "no difference was computed"
-    return f"{len(comparison.candidates)} candidates against {comparison.baseline.name}: {summary}.", tone
+        return verdicts[0] + _worse_slices(comparison), tone
+    words_for = {"no difference shown": "with no difference shown"}
+    summary = ", ".join(f"{count} {words_for.get(verdict, verdict)}" for verdict, count in counts.items())
+    title = words.TITLES.get(metric or "", metric or "")
+    of = f"{len(comparison.candidates)} candidates against {comparison.baseline.name}"
+    text = f"{of}, by {title}: {summary}." if summary else f"{of}: no difference was computed."
+    return text + _worse_slices(comparison), tone
+
+
+def _worse_slices(comparison: Comparison) -> str:
+    """Return a sentence on the slices that are worse; empty if none is."""
+    worse = [part for part in comparison.slices if part.verdict == "worse"]
+    if not worse:
+        return ""
+    largest = max(worse, key=lambda part: abs(part.difference or 0.0))
+    who = f" ({largest.candidate})" if len(comparison.candidates) > 1 else ""
+    more = f", and in {len(worse) - 1:,} more slice{'s' * (len(worse) > 2)}" if len(worse) > 1 else ""
+    return f" Worse where {largest.field.replace('_', ' ')} is {largest.group}{who}{more}."
 
 
 def _key_facts(comparison: Comparison) -> list[tuple[str, str]]:
