@@ -52,7 +52,9 @@ CODES: dict[str, Code] = {
         "files of another supported format (by their endings), or folders, in a directory that is read",
     ),
     "split-names": Code(
-        ("warn", "error"), "files, or a column, with the names of splits, among files or rows that are split together"
+        ("warn", "error"),
+        "files, or a column, with the names of splits, among files or rows that are split together, or a column that "
+        "names another split than that of its file",
     ),
     "unused-setting": Code(
         ("warn", "error"), "a setting of another format than those of the files, or without effect on their rows"

@@ -26,6 +26,7 @@ from kamerton.data.data_file import DataFile
 from kamerton.data.data_report import DataReport
 from kamerton.data.faults import FaultLog
 from kamerton.data.options import COMPARED, DataOptions, SplitOptions
+from kamerton.data.read.answerless import answered_files
 from kamerton.data.read.reading import report_unused
 from kamerton.data.read.rows import LOGS, StoredRows, digest, log_files, stored_rows
 from kamerton.data.read.sources import find_files, versions_of
@@ -106,6 +107,9 @@ def prepare(options: DataOptions, split: SplitOptions | None = None, *, cache: P
     """
     split = split or SplitOptions()
     files, missing = find_files(options)
+    if not any(fault.severity == "error" for fault in missing):
+        files, unanswered = answered_files(files, options)
+        missing += unanswered
     keep_alive = None
     if cache is None:
         keep_alive = TemporaryFolder()

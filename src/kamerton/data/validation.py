@@ -12,6 +12,7 @@ from kamerton.data.faults import FaultLog
 from kamerton.data.gate import DataError, prepare
 from kamerton.data.option_checks import check_data_options, check_split_options
 from kamerton.data.options import DataOptions, SplitOptions
+from kamerton.data.read.answerless import answered_files
 from kamerton.data.read.ingest import ingest
 from kamerton.data.read.reading import Reading, report_unused
 from kamerton.data.read.sources import find_files
@@ -95,6 +96,10 @@ def read_examples(options: DataOptions) -> Iterator[DataExample]:
     files, faults = find_files(options)
     log = FaultLog(options.policy)
     for fault in faults:
+        log.add(fault)
+    log.raise_errors()
+    files, unanswered = answered_files(files, options)
+    for fault in unanswered:
         log.add(fault)
     log.raise_errors()
     reading = Reading()

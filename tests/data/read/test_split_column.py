@@ -51,6 +51,12 @@ def test_other_columns_are_metadata_without_a_word(tmp_path: Path, names: tuple[
 
 
 def test_files_whose_split_is_given_are_not_split_anew(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "rows.jsonl", named("train", "test"))
-    warnings = validate(DataOptions(train=str(path))).warnings
-    assert "split-names" not in {as_dict(fault)["code"] for fault in warnings}
+    path = write_jsonl(tmp_path / "rows.jsonl", named("train", "Training"))
+    assert not warned(path, path=None, train=str(path))
+    assert set(prepare(DataOptions(train=str(path), near_duplicates=None)).report["unused"]) == {"split"}
+
+
+def test_rows_that_name_another_split_than_their_file_are_a_warning(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", named("train", "train", "test"))
+    (fault,) = warned(path, path=None, train=str(path))
+    assert "names other splits (test: 40 rows), and the rows are those of train" in fault["message"]

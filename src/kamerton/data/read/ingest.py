@@ -67,7 +67,7 @@ class _FileReader:
         self.exports = Exports(file.columns, file.form)
         self.head: list[Mapping[str, Any]] = []
         self.unreadable = Unreadable(file, log)
-        self.named_splits = SplitColumn(is_given=file.split is not None)
+        self.named_splits = SplitColumn()
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         count, has_file_fault = 0, False

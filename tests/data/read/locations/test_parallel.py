@@ -57,3 +57,15 @@ def test_other_folders_are_read_as_they_were(tmp_path: Path) -> None:
     write(tmp_path, "notes.log", "more.log")
     assert not validate(DataOptions(path=str(tmp_path))).report.get("languages")
     assert len(list(read_examples(DataOptions(path=str(tmp_path))))) == 2
+
+
+@pytest.mark.parametrize("place", ["", "train"])
+def test_texts_and_answers_of_geval_are_one_fault_whose_settings_read_them(tmp_path: Path, place: str) -> None:
+    for part in ("dev-0", "test-A", "train"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "in.tsv").write_text("".join(f"{part} {question(i)}\n" for i in range(8)))
+    for part in ("dev-0", "train"):
+        (tmp_path / part / "expected.tsv").write_text("".join(f"{i % 2}\n" for i in range(8)))
+    (fault,) = validate(DataOptions(path=str(tmp_path / place))).errors
+    examples = list(read_examples(DataOptions(**data_options(settings_of(fault.fix)[0]))))
+    assert [(e.prompt, e.completion) for e in examples] == [(f"train {question(i)}", f"{i % 2}") for i in range(8)]

@@ -16,6 +16,7 @@ from pathlib import Path
 from kamerton.data.read.files.detect import data_format, is_documentation, is_text_name
 from kamerton.data.read.locations.archives import split_of
 from kamerton.data.read.locations.label_folders import label_fault
+from kamerton.data.read.locations.parallel import parallel_fault
 from kamerton.errors import Fault
 from kamerton.shell import setting
 
@@ -96,9 +97,11 @@ def _snapshot_files(folder: Path, key: str, format: str) -> Found | None:
         configurations.setdefault(place, []).append(path)
     if not configurations:
         return None
-    labels = label_fault(folder, key, configurations)
-    if labels is not None:
-        return [], [labels]
+    found = [str(path.relative_to(folder)) for paths in configurations.values() for path in paths]
+    fault = parallel_fault(found, str(folder)) if format == "auto" else None
+    fault = fault or label_fault(folder, key, configurations)
+    if fault is not None:
+        return [], [fault]
     if len(configurations) > 1:
         names = sorted(configurations)
         message = f"the folder contains several data sets: {', '.join(str(path.relative_to(folder)) for path in names)}"

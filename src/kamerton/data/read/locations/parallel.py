@@ -1,4 +1,7 @@
-"""Parallel texts: files of one name in several languages, as those of OPUS (`Books.en-pl.en`) and FLORES."""
+"""Texts line by line in several files: languages (OPUS, FLORES), and texts with their answers (GEval, PolEval).
+
+Languages are the ends or beginnings of names, as in `Books.en-pl.en`; GEval has `in.tsv` and `expected.tsv`.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,9 @@ def parallel_fault(names: Iterable[str], place: str, before: str = "") -> Fault 
         place: the folder or archive of the files, for the fault.
         before: what has to be done first.
     """
+    names = list(names)
+    if fault := _answered_fault(names, place, before):
+        return fault
     groups: dict[str, dict[str, str]] = {}  # names by language, for each text
     for name in names:
         stem, _, end = PurePath(name).name.rpartition(".")
@@ -47,6 +53,19 @@ def parallel_fault(names: Iterable[str], place: str, before: str = "") -> Fault 
         ways.append(f"{' '.join(settings)} ({first} to {second})")
     message = f"the files are one text in several languages ({listed(list(files))}), line by line"
     return Fault("unclear-columns", message, f"{before}in place of the path, add {'; or '.join(ways)}", place)
+
+
+def _answered_fault(names: list[str], place: str, before: str) -> Fault | None:
+    """Return the fault of folders with the texts in one file and the answer to each of their lines in another."""
+    answers = {PurePath(name).parent: name for name in names if PurePath(name).name.startswith("expected.tsv")}
+    texts = [name for name in names if PurePath(name).name.startswith("in.tsv") and PurePath(name).parent in answers]
+    if not texts:
+        return None
+    text = next((name for name in texts if "train" in name.lower()), texts[0])
+    paths = (str(PurePath(place, name)) for name in (text, answers[PurePath(text).parent]))
+    settings = " ".join(setting(f"data.{key}", path) for key, path in zip(PARALLEL, paths, strict=True))
+    message = "in.tsv has a text, and expected.tsv its answer, on each line (a challenge of GEval)"
+    return Fault("unclear-columns", message, f"{before}in place of the path, add {settings}", place)
 
 
 def _is_language(text: str) -> bool:
