@@ -16,8 +16,8 @@ from support.rows import pairs, write_jsonl
 from support.settings import data_options, settings_of
 
 
-def warned(path: Path, **options: Any) -> list[Any]:
-    warnings = validate(DataOptions(**{"path": str(path), **options})).warnings
+def warned(path: Path, key: str = "path") -> list[Any]:
+    warnings = validate(DataOptions(**{key: str(path)})).warnings
     return [fault for fault in map(as_dict, warnings) if fault["code"] == "split-names"]
 
 
@@ -52,11 +52,11 @@ def test_other_columns_are_metadata_without_a_word(tmp_path: Path, names: tuple[
 
 def test_files_whose_split_is_given_are_not_split_anew(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "rows.jsonl", named("train", "Training"))
-    assert not warned(path, path=None, train=str(path))
+    assert not warned(path, "train")
     assert set(prepare(DataOptions(train=str(path), near_duplicates=None)).report["unused"]) == {"split"}
 
 
 def test_rows_that_name_another_split_than_their_file_are_a_warning(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "rows.jsonl", named("train", "train", "test"))
-    (fault,) = warned(path, path=None, train=str(path))
+    (fault,) = warned(path, "train")
     assert "names other splits (test: 40 rows), and the rows are those of train" in fault["message"]
