@@ -28,6 +28,19 @@ ROWS: dict[str, dict[str, Any]] = {
     "utterances": {"conv_id": "a", "utterance_idx": 1, "speaker_idx": 7, "utterance": "How many?"},
     "speakers": {"dialog": [ANN, BOB]},
 }
+NOVA = {
+    "system": [{"text": "Be short."}],
+    "messages": [
+        {"role": "user", "content": [{"text": "How many?"}]},
+        {
+            "role": "assistant",
+            "candidates": [
+                {"content": [{"text": "No."}], "preferenceLabel": "non-preferred"},
+                {"content": [{"text": "Three."}], "preferenceLabel": "preferred"},
+            ],
+        },
+    ],
+}
 BFCL = {
     "id": "a",
     "question": [[{"role": "user", "content": "How many?"}]],
@@ -102,3 +115,23 @@ def test_questions_of_mt_bench_are_joined_with_the_answers_of_a_model(
 def test_questions_without_answers_are_one_fault(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     fault = validate(DataOptions(path=str(write_jsonl(tmp_path / "rows.jsonl", [row] * 3)))).errors[0]
     assert message in fault.message
+
+
+def test_candidates_of_nova_become_pairs(tmp_path: Path, monkeypatch: Any) -> None:
+    converted(write_jsonl(tmp_path / "nova.jsonl", [NOVA] * 2), monkeypatch)
+    row = json.loads((tmp_path / "nova-new.jsonl").read_text().splitlines()[0])
+    assert [turn["content"] for turn in row["prompt"]] == ["Be short.", "How many?"]
+    assert (row["chosen"][0]["content"], row["rejected"][0]["content"]) == ("Three.", "No.")
+
+
+@pytest.mark.parametrize(
+    ("annotations", "completion"),
+    [
+        ({"cats": {"ORG": 0.0, "PLACE": 1.0}}, "PLACE"),
+        ({"entities": [[0, 4, "ORG"], [8, 12, "PLACE"]]}, "ORG: Uber\nPLACE: Oslo"),
+    ],
+)
+def test_arrays_of_spacy_are_converted(annotations: Any, completion: str, tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps([["Uber in Oslo", annotations]] * 3))
+    example = converted(tmp_path / "rows.json", monkeypatch)
+    assert (example.prompt, example.completion) == ("Uber in Oslo", completion)

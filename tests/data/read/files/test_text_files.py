@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from kamerton.data.validation import read_examples, validate
 
 OTHERS = {
     "labels.txt": ("0\n1\n" * 20, "the lines are labels (0, 1)"),
+    "film.srt": ("1\n00:00:01,000 --> 00:00:02,500\nHello.\n\n" * 6, "these are subtitles"),
+    "film.vtt": ("WEBVTT\n\n" + "00:01.000 --> 00:02.500\nHello.\n\n" * 6, "these are subtitles"),
+    "phrases.txt": ("Profit rose .@positive\nSales fell .@negative\n" * 6, "a label behind @ (negative, positive)"),
     "nlu.yml": ("nlu:\n- synonym: hello\n  examples: |\n    - hi\n", "YAML"),
 }
 
@@ -81,3 +85,43 @@ def test_examples_of_rasa_are_texts_with_their_intents_and_lines(tmp_path: Path)
     assert "nlu lookup" in warning.message
     examples = [(example.prompt, example.completion) for example in read_examples(DataOptions(path=str(path)))]
     assert examples[0] == ("hello", "greet")
+
+
+def test_questions_with_answers_are_rows(tmp_path: Path) -> None:
+    path = tmp_path / "faq.txt"
+    path.write_text("".join(f"Q: How many are {i}?\nOr less?\n\nA: {i} mills.\n\n" for i in range(6)))
+    examples = [(example.prompt, example.completion) for example in read_examples(DataOptions(path=str(path)))]
+    assert examples[0] == ("How many are 0?\nOr less?", "0 mills.")
+    assert len(examples) == 6
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "An interview.\n" + "Q: Why?\nA: So.\n" * 6,  # a text around them
+        "Q: Why?\nQ: How?\nA: So.\n" * 6,  # two questions, one answer
+        "Q: Why?\nA: So.\n" * 3,  # too few to be sure
+        "Write to me@home or you@work\n" * 12,  # the same "label" everywhere
+        "\n".join(f"Write to ann@host{i}" for i in range(12)),
+        "\n".join(f"At 00:0{i % 10} it rained." for i in range(12)),
+    ],
+)
+def test_other_texts_stay_documents(tmp_path: Path, text: str) -> None:
+    (tmp_path / "text.txt").write_text(text)
+    (example,) = read_examples(DataOptions(path=str(tmp_path / "text.txt")))
+    assert example.completion == text.strip("\n")
+
+
+@pytest.mark.parametrize("name", ["film.srt", "phrases.txt"])
+def test_the_command_of_the_fault_makes_a_file_that_is_read(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text(OTHERS[name][0])
+    (fault,) = validate(DataOptions(path=name)).errors
+    command, _, settings = fault.fix.partition(", then ")
+    subprocess.run(command.removeprefix("to train on what is said alone, "), shell=True, check=True)
+    path = settings.split()[0].removeprefix("data.path=")
+    header = ["text", "label"] if "header" in settings else None
+    example = next(iter(read_examples(DataOptions(path=path, header=header))))
+    assert example.completion in ("positive", "\n".join(["Hello."] * 6))

@@ -15,6 +15,12 @@ from kamerton.shell import new_name, path_setting
 MANY = 20  # keys of an object with all prompts
 # Programs of jq, for one row each.
 BETTER = "{prompt: .history, completion: (if .labels == 1 then .human_ref_A else .human_ref_B end)}"
+CANDIDATES = (
+    'def text: [.content[] | .text // empty] | join("\\n"); def answer($kind): .messages[-1].candidates[]'
+    ' | select(.preferenceLabel == $kind) | [{role: "assistant", content: text}]; {prompt: ([.system[]?'
+    ' | {role: "system", content: .text}] + [.messages[:-1][] | {role, content: text}]),'
+    ' chosen: answer("preferred"), rejected: answer("non-preferred")}'
+)
 QUESTIONS = (
     "select((.reference | length) == (.turns | length)) | {messages: [range(0; .turns | length) as $i"
     ' | {role: "user", content: .turns[$i]}, {role: "assistant", content: .reference[$i]}]}'
@@ -47,6 +53,10 @@ def converted_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:
         message = "the rows are preferences (SHP: labels is 1 if human_ref_A is better)"
         fix = f"add objective=dpo to train on both; or, to train on the better answers, {converted_rows(BETTER, file)}"
         return Fault("unclear-columns", message, fix, column="labels")
+    messages = record.get("messages")
+    if isinstance(messages, list) and messages and isinstance(messages[-1], Mapping) and "candidates" in messages[-1]:
+        fix = f"{converted_rows(CANDIDATES, file)} objective=dpo"
+        return Fault("unclear-columns", "the rows are preferences (Amazon Nova's candidates)", fix, column="messages")
     if record.keys() >= {"patterns", "responses"} and isinstance(record["patterns"], list):
         tag = next((name for name in ("tag", "intent", "name") if name in record), "tag")
         first = converted_rows(INTENTS.replace("VALUE", f".{tag}"), file)

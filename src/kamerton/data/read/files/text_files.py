@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import zip_longest
@@ -14,11 +13,11 @@ from kamerton.data.data_file import DataFile
 from kamerton.data.read.files.containers import open_path
 from kamerton.data.read.files.lines import MAX_LINE, UTF8, Line, decoded_lines
 from kamerton.data.read.files.rasa import rasa_rows
+from kamerton.data.read.files.text_forms import MANY, answered_questions, other_form
 from kamerton.errors import Fault
 
 Row = tuple[int, dict[str, Any] | Fault]
 Note = Callable[[str], None]
-MANY = 10  # lines
 LABELLED = re.compile(r"((?:__label__\S+\s+)+)(\S.*)")  # of fastText
 NO_WORDS = ("# ", "-DOCSTART-")  # beginnings of lines between sentences
 TAG = re.compile(r"O|[BIESLU]-\S+")
@@ -44,12 +43,15 @@ def document_row(stream: IO[bytes], file: DataFile, note: Note, advise: Callable
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     is_yaml = file.path.suffix.lower() in (".yml", ".yaml")
     examples = rasa_rows(text, file.name) if is_yaml else None
-    fault = None if examples else _other_form(lines, file)
+    fault = None if examples else other_form(lines, file)
     if fault is not None:
         yield 0, fault
     elif examples:
         note("YAML of Rasa, texts by intent")
         yield from examples
+    elif questions := answered_questions(lines):
+        note("text, questions (Q:) with answers (A:)")
+        yield from questions
     elif are_tagged(lines):
         note("CoNLL, a word with its tag on each line, a sentence between blank lines")
         yield from sentence_rows(text)
@@ -69,22 +71,6 @@ def _labelled(file: DataFile) -> dict[str, str]:
     """Return the folder of a file if the columns name it."""
     folder = PurePath(file.member or file.path).parent.name
     return {FOLDER: folder} if file.columns.label == FOLDER else {}
-
-
-def _other_form(lines: list[tuple[int, str]], file: DataFile) -> Fault | None:
-    """Return the fault of a text that is no document: lines of words with tags, lines of labels, YAML."""
-    if file.path.suffix.lower() in (".yml", ".yaml"):
-        return Fault("unreadable-file", "this is YAML, not a text", "convert it to JSON Lines or CSV", file.name)
-    texts = [line for _, line in lines]
-    if len(texts) < MANY:
-        return None
-    words = [line.split() for line in texts]
-    values = {line.strip() for line in texts}
-    if all(len(fields) == 1 for fields in words) and len(values) <= len(texts) / 4:
-        message = f"the lines are labels ({', '.join(sorted(values)[:5])}), whose texts are in another file"
-        fix = f"add data.prompt_file=TEXTS and, in place of data.path, data.completion_file={shlex.quote(file.name)}"
-        return Fault("unreadable-file", message, fix, file.name)
-    return None
 
 
 def are_tagged(lines: list[tuple[int, str]]) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,6 +17,7 @@ import orjson
 from kamerton.data.read.files.lines import Line
 from kamerton.data.read.json.shape import is_turns
 from kamerton.errors import Fault
+from kamerton.shell import new_name
 
 Row = tuple[int, dict[str, Any] | Fault]
 KEY_END = re.compile(r'(?<!\\)"[ \t\r\n]*:')
@@ -75,8 +78,23 @@ def as_record(value: Any, file: str, names: list[str] | None = None) -> dict[str
             return dict(zip(names, value, strict=True))
         message = f"the record has {len(value)} fields, and data.header {len(names)}"
         return Fault("wrong-field-count", message, "correct the record, or data.header", file)
+    if fix := _spacy_fix(value, file):
+        return Fault("not-an-object", "the record is an array of a text and its annotations (spaCy)", fix, file)
     message = f"the record is {TYPES.get(type(value), 'a number')}, not an object with named fields"
     return Fault("not-an-object", message, 'write {"prompt": ..., "completion": ...} for each record', file)
+
+
+def _spacy_fix(value: Any, file: str) -> str | None:
+    """Return the command that converts the training data of earlier versions of spaCy; None for other values."""
+    is_pair = isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict)
+    if not is_pair or not value[1].keys() & {"cats", "entities"}:
+        return None
+    completion = ".[1].cats | to_entries | max_by(.value).key"
+    if "cats" not in value[1]:
+        completion = r'[.[0] as $text | .[1].entities[] | "\(.[2]): \($text[.[0]:.[1]])"] | join("\n")'
+    program = f'if (.[0] | type) == "array" then .[] else . end | {{prompt: .[0], completion: ({completion})}}'
+    new = new_name(Path(file), ".jsonl")
+    return f"jq -c {shlex.quote(program)} {shlex.quote(file)} > {new}, then data.path={new}"
 
 
 def repeated_key_fault(text: str, value: Any, file: str) -> Fault | None:
