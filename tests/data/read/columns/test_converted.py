@@ -48,8 +48,8 @@ BFCL = {
 }
 
 
-def converted(path: Path, monkeypatch: pytest.MonkeyPatch) -> DataExample:
-    """The first row after the command of the file's only fault."""
+def convert(path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the command of the file's only fault; return the new file."""
     monkeypatch.chdir(path.parent)
     (fault,) = validate(DataOptions(path=str(path))).errors
     match = re.search(r"(jq .*?), then data\.path=([^\s;]+)", fault.fix)
@@ -57,7 +57,12 @@ def converted(path: Path, monkeypatch: pytest.MonkeyPatch) -> DataExample:
     if shutil.which("jq") is None:
         pytest.skip("jq is not installed")
     subprocess.run(match[1], shell=True, check=True)
-    return next(iter(read_examples(DataOptions(path=match[2]))))
+    return match[2]
+
+
+def converted(path: Path, monkeypatch: pytest.MonkeyPatch) -> DataExample:
+    """The first row of the converted file."""
+    return next(iter(read_examples(DataOptions(path=convert(path, monkeypatch)))))
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -118,8 +123,8 @@ def test_questions_without_answers_are_one_fault(tmp_path: Path, row: dict[str, 
 
 
 def test_candidates_of_nova_become_pairs(tmp_path: Path, monkeypatch: Any) -> None:
-    converted(write_jsonl(tmp_path / "nova.jsonl", [NOVA] * 2), monkeypatch)
-    row = json.loads((tmp_path / "nova-new.jsonl").read_text().splitlines()[0])
+    new = convert(write_jsonl(tmp_path / "nova.jsonl", [NOVA] * 2), monkeypatch)
+    row = json.loads(Path(new).read_text().splitlines()[0])
     assert [turn["content"] for turn in row["prompt"]] == ["Be short.", "How many?"]
     assert (row["chosen"][0]["content"], row["rejected"][0]["content"]) == ("Three.", "No.")
 
