@@ -22,7 +22,7 @@ from kamerton.data.store import Store, StoreWriter
 from kamerton.data.stored import hash64
 from kamerton.errors import Fault, UserError
 
-VERSION = "24"  # of the stored rows; change it when the same files give other rows or faults
+VERSION = "25"  # of the stored rows; change it when the same files give other rows or faults
 MAX_READINGS = 3  # of files that change while they are read
 Contents = list[list[Any]]  # for each file its digest and the options that determine its rows
 LOGS = ("faults.jsonl", "rejects.jsonl")

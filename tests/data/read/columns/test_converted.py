@@ -122,11 +122,11 @@ def test_questions_without_answers_are_one_fault(tmp_path: Path, row: dict[str, 
     assert message in fault.message
 
 
-def test_candidates_of_nova_become_pairs(tmp_path: Path, monkeypatch: Any) -> None:
-    new = convert(write_jsonl(tmp_path / "nova.jsonl", [NOVA] * 2), monkeypatch)
-    row = json.loads(Path(new).read_text().splitlines()[0])
-    assert [turn["content"] for turn in row["prompt"]] == ["Be short.", "How many?"]
-    assert (row["chosen"][0]["content"], row["rejected"][0]["content"]) == ("Three.", "No.")
+def test_the_better_candidates_of_nova_are_answers(tmp_path: Path, monkeypatch: Any) -> None:
+    path = write_jsonl(tmp_path / "nova.jsonl", [NOVA] * 2)
+    assert "objective=dpo" in validate(DataOptions(path=str(path))).errors[0].fix
+    example = converted(path, monkeypatch)
+    assert [turn.content for turn in example.messages] == ["Be short.", "How many?", "Three."]
 
 
 @pytest.mark.parametrize(

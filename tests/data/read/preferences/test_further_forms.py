@@ -33,6 +33,14 @@ def lmsys(**more: Any) -> Row:
     return row | more
 
 
+def nova(**labels: str) -> Row:
+    """A row of Amazon Nova: the last turn has candidates, by their text and label."""
+    candidates = [{"content": [{"text": f"{text}."}], "preferenceLabel": label} for text, label in labels.items()]
+    question = {"role": "user", "content": [{"text": "Is it?"}]}
+    system = [{"text": "Be kind."}]
+    return {"system": system, "messages": [question, {"role": "assistant", "candidates": candidates}]}
+
+
 FORMS: dict[str, tuple[Row, list[tuple[str, str]]]] = {
     "LMSYS": (lmsys(), USER),
     "LMSYS, lists": (lmsys(prompt=["Is it?"], response_a=["No."], response_b=["Yes."]), USER),
@@ -91,6 +99,7 @@ FORMS: dict[str, tuple[Row, list[tuple[str, str]]]] = {
         {"question": "Is it?", "answer_0": "No.", "answer_1": "Yes.", "score_0": -0.5, "score_1": 0.5},
         USER,
     ),
+    "Nova": (nova(No="non-preferred", Yes="preferred"), [("system", "Be kind."), *USER]),
 }
 
 
@@ -140,6 +149,19 @@ def test_dialogues_that_differ_before_the_last_answer_are_reported_by_their_rows
         read(path)
     assert [(fault.row, fault.column) for fault in error.value.faults] == [(2, "conversation_b"), (4, "conversation_b")]
     assert len(read(path, policy={"bad-preference": "drop"})) == 2
+
+
+def test_candidates_without_both_labels_are_reported_by_their_place(tmp_path: Path) -> None:
+    rows = [nova(Yes="preferred", No="worse"), nova(Yes="preferred", No="preferred")]
+    path = write_jsonl(tmp_path / "rows.jsonl", [*rows, nova(Yes="preferred", No="non-preferred")])
+    with pytest.raises(UserError) as error:
+        read(path)
+    places = [(fault.row, fault.column) for fault in error.value.faults]
+    assert places == [(1, "messages[1].candidates[1]"), (2, "messages[1].candidates")]
+    empty = nova(Yes="preferred", No="non-preferred")
+    empty["messages"][1]["candidates"][0]["content"] = []
+    fault = fault_of(write_jsonl(tmp_path / "empty.jsonl", [empty]))
+    assert fault.column == "messages[1].candidates[0].content"
 
 
 def test_ties_of_every_form_are_refused(tmp_path: Path) -> None:

@@ -13,13 +13,12 @@ from kamerton.errors import Fault
 from kamerton.shell import new_name, path_setting
 
 MANY = 20  # keys of an object with all prompts
+CANDIDATES = "candidates"  # of the last turn of Amazon Nova's preferences
 # Programs of jq, for one row each.
 BETTER = "{prompt: .history, completion: (if .labels == 1 then .human_ref_A else .human_ref_B end)}"
-CANDIDATES = (
-    'def text: [.content[] | .text // empty] | join("\\n"); def answer($kind): .messages[-1].candidates[]'
-    ' | select(.preferenceLabel == $kind) | [{role: "assistant", content: text}]; {prompt: ([.system[]?'
-    ' | {role: "system", content: .text}] + [.messages[:-1][] | {role, content: text}]),'
-    ' chosen: answer("preferred"), rejected: answer("non-preferred")}'
+PREFERRED = (
+    '.messages[-1] |= ([.candidates[] | select(.preferenceLabel == "preferred")][0] as $best'
+    " | {role, content: $best.content})"
 )
 QUESTIONS = (
     "select((.reference | length) == (.turns | length)) | {messages: [range(0; .turns | length) as $i"
@@ -53,10 +52,11 @@ def converted_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:
         message = "the rows are preferences (SHP: labels is 1 if human_ref_A is better)"
         fix = f"add objective=dpo to train on both; or, to train on the better answers, {converted_rows(BETTER, file)}"
         return Fault("unclear-columns", message, fix, column="labels")
-    messages = record.get("messages")
-    if isinstance(messages, list) and messages and isinstance(messages[-1], Mapping) and "candidates" in messages[-1]:
-        fix = f"{converted_rows(CANDIDATES, file)} objective=dpo"
-        return Fault("unclear-columns", "the rows are preferences (Amazon Nova's candidates)", fix, column="messages")
+    if candidate_turns(record.get("messages")):
+        message = "the rows are preferences (Amazon Nova: candidates of the last turn)"
+        better = converted_rows(PREFERRED, file)
+        fix = f"add objective=dpo to train on both; or, to train on the better answers alone, {better}"
+        return Fault("unused-field", message, fix, column="messages")
     if record.keys() >= {"patterns", "responses"} and isinstance(record["patterns"], list):
         tag = next((name for name in ("tag", "intent", "name") if name in record), "tag")
         first = converted_rows(INTENTS.replace("VALUE", f".{tag}"), file)
@@ -72,6 +72,13 @@ def converted_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:
         or _functions_fault(record, file)
         or _speakers_fault(record, file)
     )
+
+
+def candidate_turns(value: object) -> list[Any] | None:
+    """Return turns whose last one has candidates in place of its content; None for other values."""
+    if not isinstance(value, list) or not value or not isinstance(value[-1], Mapping):
+        return None
+    return value if isinstance(value[-1].get(CANDIDATES), list) else None
 
 
 def _utterance_fault(record: Mapping[str, Any], file: DataFile) -> Fault | None:

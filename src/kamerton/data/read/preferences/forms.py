@@ -11,6 +11,7 @@ from kamerton.data.form import Form
 from kamerton.data.options import Columns
 from kamerton.data.read.columns.formats import CHOSEN, REJECTED
 from kamerton.data.read.columns.layout import list_columns, unknown_column_fault
+from kamerton.data.read.preferences.candidates import read_candidates
 from kamerton.data.read.preferences.compared import find_pair, read_compared
 from kamerton.data.read.preferences.numbers import RANKS, SCORES, find_number, is_rank, to_number
 from kamerton.data.read.preferences.sides import CODE, Completion, Record, Side, find_column, sides_of
@@ -46,7 +47,7 @@ def read_sides(record: Record, columns: Columns, form: Form) -> list[Side] | Fau
             return Fault("empty-field", f"{empty} is empty", f"fill in {empty}, or remove the row", column=empty)
         pair = [Completion(chosen, chosen, record[chosen], 1.0), Completion(rejected, rejected, record[rejected], 0.0)]
         return sides_of(record, pair, (chosen, rejected), columns, form)
-    for read in (_ranked, read_compared):
+    for read in (_ranked, read_compared, read_candidates):
         sides = read(record, columns, form)
         if sides is not None:
             return sides
