@@ -26,6 +26,8 @@ Commands
             kamerton train data.path=my.jsonl                 your own prompts and completions
             kamerton train -m optimizer.lr=1e-4,1e-3          one run for each value
             kamerton train sweep=lr_batch                     search for the best learning rate and batch size
+            kamerton train objective=dpo data.path=my.jsonl   from preferences: better and worse completions
+            kamerton train objective=grpo reward=exact_match  from rewards of its own answers
             kamerton train … run_id=ID                        the same command again: resumes an interrupted run
             kamerton train --help                             every group and key
   prepare   check the data alone: every fault of it, and a report

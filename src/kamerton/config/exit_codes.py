@@ -45,7 +45,7 @@ def exit_code(jobs: Sequence[SweepJob]) -> Iterator[Exit]:
 
 
 def _report_interruption(error: BaseException) -> None:
-    echo(f"\n{error.__cause__ or 'interrupted before anything was saved'}", err=True)
+    echo(f"\n{error.__cause__ or 'interrupted; the same command begins again'}", err=True)
     for note in getattr(error, "__notes__", ()):
         echo(note, err=True)
 

@@ -72,7 +72,20 @@ def check_data_options(options: DataOptions) -> list[Fault]:
             faults.append(_bad_value(f"{key}.weight", source.weight, "must be above 0, and at most 1e6"))
         if not source.path:
             faults.append(Fault("bad-value", f"{key} names no file", f"add {key}.path=FILE", column=f"{key}.path"))
-    return faults + check_policy(options.policy) + _check_paths(options) + _check_subset(options)
+    return faults + check_policy(options.policy) + _check_paths(options) + _check_subset(options) + _check_name(options)
+
+
+def _check_name(options: DataOptions) -> list[Fault]:
+    """Check that a name was not given to choose data that nothing else chooses, while those of TREC are read."""
+    if options.format != "trec" or options.name == "trec" or not str(options.path).startswith("pypi://"):
+        return []
+    name = options.name
+    message = f"data.name={name} chooses no data: the rows would be those of TREC, the embedded questions"
+    fix = (
+        f"give data=hub data.name=ORGANIZATION/{name.rpartition('/')[2]} for a data set of the hub, or data.path=FILE;"
+        f" name={name} names the runs"
+    )
+    return [Fault("bad-value", message, fix, column="data.name")]
 
 
 def _check_rows(options: DataOptions) -> list[Fault]:

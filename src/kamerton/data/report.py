@@ -90,6 +90,7 @@ def _template_values(report: DataReport, sample: Sample) -> dict[str, Any]:
         "title": report.name,
         "valid": report.valid,
         "headline": _headline(report),
+        "left_out": sum(report.rejected.values()),
         "facts": [
             *((name, counts[name]) for name in splits),
             *([("preferences", describe_preferences(report))] if report.preferences else []),

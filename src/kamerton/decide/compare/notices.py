@@ -11,6 +11,7 @@ from kamerton.decide.compare.significance import FEW_EXAMPLES
 from kamerton.score.references import incomparable
 
 PER_TOKEN = ("loss", "perplexity", "token_accuracy")
+EVALUATE = "kamerton evaluate run=ID data.test=FILE for each, then compare these evaluations"
 
 
 def result_notices(groups: Sequence[Group]) -> list[Notice]:
@@ -19,7 +20,7 @@ def result_notices(groups: Sequence[Group]) -> list[Notice]:
     examples = groups[0].first.num_rows
     if examples < FEW_EXAMPLES:
         message = f"only {examples} test examples: the intervals are too narrow"
-        notices.append(Notice("examples.few", message, "score more"))
+        notices.append(Notice("examples.few", message, f"test on {FEW_EXAMPLES} or more: {EVALUATE}"))
     for group in groups:
         first = group.runs[0]
         is_run = first.trained and (first.path / "run.json").exists()  # otherwise a base model or a single table

@@ -7,6 +7,7 @@ Only the run directory is read, so a report can be rewritten at any time, also f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,9 @@ def contents(run: RunFiles) -> dict[str, Any]:
         **common_contents(run, rows, remarks, verdict.headline(run, rows)),
         "comparison": verdict.comparison(run, rows),
         "splits": {
-            split: {words.title(name): value for name, value in metrics[split].items()}
+            _split_title(split, metrics[split]): {
+                words.title(name): value for name, value in metrics[split].items() if name != "step"
+            }
             for split in ("train", "validation", "best")
             if metrics.get(split)
         },
@@ -75,6 +78,11 @@ def contents(run: RunFiles) -> dict[str, Any]:
         **rewards.reward_contents(run.tuned, run.base),
         **_task_contents(run),
     }
+
+
+def _split_title(split: str, metrics: Mapping[str, Any]) -> str:
+    """Return the split with the step of its metrics, if that is known."""
+    return f"{split}, step {metrics['step']:,}" if metrics.get("step") is not None else split
 
 
 def _task_contents(run: RunFiles) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class PreferenceReader:
         """Return a name of the schema; pairs and rankings with texts as prompts have the same."""
         if self._file.form.rows == "judgements" and len(sides) == 1:
             return f"judgements ({layout.schema.partition(' (')[2]}"
-        return f"preferences ({self._file.form.prompt or layout.prompt})"
+        return f"preferences ({self._file.form.prompt or layout.prompt}, completions)"
 
     def _note(self, sides: Sequence[Side]) -> None:
         """Note how several completions are compared, where that is not in the row."""
