@@ -88,7 +88,7 @@ def test_another_objective_is_refused_for_a_run_that_is_resumed(
         signal_in(patch, "training_step", 1, signal.SIGINT)
         train("run_id=x", "trainer.max_steps=2", code=130)
     train("run_id=x", "trainer.max_steps=2", "objective=ipo", code=2)
-    assert "run x was started with objective.name=dpo, now it is ipo" in capsys.readouterr().err
+    assert "run x was started with objective=dpo, now it is ipo" in capsys.readouterr().err
     train("run_id=x", "trainer.max_steps=2", "objective.beta=0.2", code=2)
     assert "objective.beta=0.1, now it is 0.2" in capsys.readouterr().err
 

@@ -41,6 +41,18 @@ def test_a_grader_is_validated(served: Served) -> None:
     assert (refused.value.param, refused.value.code) == ("grader.type", "invalid_grader")
 
 
+@pytest.mark.parametrize("route", ["validate", "run"])
+def test_a_formula_that_is_never_defined_is_refused_with_its_place(served: Served, route: str) -> None:
+    body = {"grader": {**BOTH, "calculate_output": "1/0"}}
+    body |= {"model_sample": "7", "item": {"answer": "7"}} if route == "run" else {}
+    with served.http() as client:
+        answer = client.post(f"/v1/fine_tuning/alpha/graders/{route}", json=body)
+    assert answer.status_code == 400
+    told = error(answer)
+    assert (told["param"], told["code"]) == ("grader.calculate_output", "invalid_grader")
+    assert "1 / 0 is never defined" in told["message"]
+
+
 @pytest.mark.parametrize(
     ("grader", "sample", "item", "reward", "flags"),
     [
