@@ -97,7 +97,7 @@ def fuse_as_configured(model: nn.Module, config: Config) -> None:
         unfuse(model)
 
 
-def adapt(config: Config, model: nn.Module, kernels: int) -> nn.Module:
+def adapt(config: Config, model: nn.Module, kernels: int = KERNELS) -> nn.Module:
     """Apply the adapter section and the model's options, and return the model to train."""
     options = dataclasses.asdict(config.adapter)
     del options["lr_ratio"]  # an option of the optimizer
